@@ -24,7 +24,6 @@ from halfpipe import paths
 from halfpipe.cli.show import TABLES
 from halfpipe.config import load
 from halfpipe.downlink import stage_mark
-from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -197,9 +196,7 @@ def _write_parts(history: History, group: int, files: Mapping[str, bytes], ids: 
             path.parent.mkdir(parents=True, exist_ok=True)
             places.add(path.parent)
         path.write_bytes(new)
-        staged = path.suffix == ".xml" and name.startswith("work/")
-        at = time.time() + STAGED_AFTER_SECONDS if staged else when
-        os.utime(path, (at, at))
+        os.utime(path, (when, when))
     for place in {place for path in places for place in (path, path.parent)}:
         if place.parent.name in {"downlinks", "runs"}:
             os.utime(place, (when, when))

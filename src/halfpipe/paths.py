@@ -42,6 +42,7 @@ TAKEOVER_LEASE = f"{LEASES}/takeover"  # lease of the takeover: one at a time
 TOLD_LEASE = f"{LEASES}/told"  # lease of the messages already sent
 UNATTENDED_LOGS = "logs/unattended"  # directory of the logs of unattended processing
 ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated
+CLOSED = f"{UNATTENDED_LOGS}/closed.json"  # the downlinks that nothing looks at again until they change
 LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when and how the last turn of unattended processing ended
 STAGE_SCRATCHES = ".halfpipe"  # directory of all scratch on the stage's file system, ignored by Level-1
 EXAMINED = "doctor.json"  # the result of the latest `halfpipe doctor`

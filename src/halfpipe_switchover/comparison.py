@@ -167,8 +167,9 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
     handed = current(settings.paths.work, downlink)
-    look = stage_look.differences(stage, handed, checksums=True, untouched=True)
-    problems = [cause.text for cause in look]
+    staged = stage_look.look(stage, downlink, checksums=True)
+    tokens = stage_look.tokens_of(stage, handed)
+    problems = [cause.text for cause in stage_look.differences(staged, handed, tokens)]
     is_sound = not problems
     problems += [f"{path}: not part of a hand-off" for path in _foreign(here, there)]
     halts = there.stage.glob(paths.halt_cleanup("*", downlink)) if there.stage else ()

@@ -78,7 +78,7 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
 
     away.rename(second)
     (file,) = second.glob("*a0956*")
-    assert shortfall.arrived_since(site.settings, DL, chunk) == [(hour, 956, file.name)]
+    assert shortfall.arrived_since(site.settings, chunk) == [(hour, 956, file.name)]
     check_repaired(site, events=450)
     assert site.receipt(DL).runs[0].delivery.events == 450
     assert site.told("explain", DL)["groups"] == []
@@ -111,7 +111,7 @@ def test_later_packets_in_an_hour_are_not_news_for_a_chunk_that_is_complete(site
     part.rename(first)
     second.with_name(f"{second.name[:-1]}9").write_bytes(later)
     for chunk in site.receipt(DL).receipt.chunks:
-        assert shortfall.arrived_since(site.settings, DL, chunk) == []
+        assert shortfall.arrived_since(site.settings, chunk) == []
     assert account(Survey(site.settings), DL).verdict is not Verdict.ACTION
     assert causes(site) == {}
     assert site.outstanding(DL) == frozenset()
@@ -154,7 +154,7 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     assert chunk.level0.missing is None, "its archive is not there"
 
     def found(chunk: Chunk = chunk) -> Cause:
-        (cause,) = shortfall.shortfall_causes(site.settings, GOLDEN_DL, [chunk])
+        (cause,) = shortfall.shortfall_causes(site.settings, chunk, [])
         return cause
 
     first = found()

@@ -24,7 +24,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS
 from halfpipe.run.deliveries import MootKey
 from halfpipe.settings import Settings
-from halfpipe.status.failed_jobs import failures
+from halfpipe.status.failed_jobs import failed_jobs, failures
 from tests.support import forks, in_process
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
@@ -310,7 +310,7 @@ def test_lost_rows_of_the_ledger_stop_the_submission(lost: str, tmp_path: Path) 
     ended = site.snakemake(f"submit={FIRST}").bad(f"halfpipe ledger load {FIRST}")
     assert ended.jobs == {SUBMIT}
     assert level1.commands() == []
-    (failed,) = failures(site.settings, DownlinkId(FIRST), after_receipt=True)
+    (failed,) = failures(DownlinkId(FIRST), failed_jobs(site.work, DownlinkId(FIRST)), after=0.0)
     assert (failed.code, failed.verdict) == ("ledger-lacks", Verdict.ACTION)
     looked_for = {DownlinkId(FIRST): site.receipt(FIRST).seal}
     of_the_site = [(each.code, *each.remedy.do) for each in site_troubles(site.settings, looked_for)]

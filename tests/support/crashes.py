@@ -14,12 +14,12 @@ from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 
 from halfpipe import paths
-from halfpipe.downlink.handoff_causes import unresolved
 from halfpipe.files import leases
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
-from halfpipe.run.hand_offs import last_hand_off
+from halfpipe.status.causes.records import receipt_causes
 from halfpipe.status.receipt_check import Check
+from halfpipe.status.survey import Survey, read_facts
 from tests.support import forks
 from tests.support.forks import NEW, Refusal, Shadow
 from tests.support.golden_cases import build
@@ -244,8 +244,7 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         if wrong and mode in STILL:
             # Leftovers of an unfinished change are reported, or are hidden files for cleanup. There are none in the
             # directory where Level-1 takes files.
-            last = last_hand_off(site.work, DownlinkId(SECOND))
-            pointers = unresolved(DownlinkId(SECOND), last, site.work)
+            pointers = receipt_causes(read_facts(Survey(site.settings), DownlinkId(SECOND)))
             causes = [*Check(site.settings, DownlinkId(SECOND)).causes(), *pointers]
             told = {str(path_of(cause).relative_to(site.home)) for cause in causes}
             here = f"stage/{SECOND}/"

@@ -30,6 +30,9 @@ def receive(work: Path, downlink: str, runs: Iterable[tuple[RunId, Delivery]], h
     named = []
     for run, one in runs:
         record = Deliveries(work, run).publish(replace(one, handoff=handoff))
+        manifest = work / paths.manifest(run, downlink)
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        point(manifest, record)
         named.append(NamedRun(run, record.seal, named=True))
     receipt = Receipt(DownlinkId(downlink), handoff, "0", {}, (), (), tuple(named), ())
     return publish(work, receipt)

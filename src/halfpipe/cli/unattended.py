@@ -61,7 +61,6 @@ def command(
     """
     # A shell starts background commands with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
-    site.check()
     said: list[str] = []
 
     def say(message: str) -> bool:
@@ -69,6 +68,8 @@ def command(
         said.append(message)
         return _printed(text)
 
+    if not unattended_turn.is_usable(site.settings, site.check, say):
+        return unattended_turn.UNUSABLE
     return unattended_turn.turn(
         site.settings,
         site.snakemake(cores),

@@ -5,7 +5,7 @@ because the new packets may belong to it.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,6 @@ from halfpipe.decode.chunk import Chunk, Gap, HourFiles
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import DownlinkId
 from halfpipe.process import command_words
 from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count, utc
@@ -24,30 +23,30 @@ from halfpipe.words import count, utc
 HOUR = 3600
 _NAMED = 5  # hours, gaps or files in a message
 
+Arrived = tuple[str, int, str]  # the directory of a level-0 file, its APID, and its name
 
-def arrived_since(settings: Settings, downlink: DownlinkId, chunk: Chunk) -> list[tuple[str, int, str]]:
+
+def arrived_since(settings: Settings, chunk: Chunk) -> list[Arrived]:
     """Return the level-0 files that appeared or changed after an incomplete chunk was decoded.
 
     Parameters
     ----------
     settings
         Settings with the archive.
-    downlink
-        The downlink of the chunk.
     chunk
         The chunk as it was decoded. In a receipt, files that were read are not listed, so only hours that were missing
         count.
 
     Returns
     -------
-    list of (str, int, str)
+    list
         The directory of the hour, relative to the archive's root, the APID, and the name of each file.
     """
     hours = chunk.read or [HourFiles(each.hour, each.apid) for each in chunk.missing_hours]
     if not (hours and chunk.is_short):
         return []
     try:
-        retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunk.chunk))
+        retdef = read_retdef(settings.paths.work / paths.retdef(chunk.downlink, chunk.chunk))
     except HalfPipeError:
         return []
     root = Path(command_words.archive(settings, retdef.arch))
@@ -111,30 +110,30 @@ def first_names(names: list[str], between: str = ", ") -> str:
     return f"{between.join(names[:_NAMED])}{more}"
 
 
-def shortfall_causes(settings: Settings, downlink: DownlinkId, chunks: Iterable[Chunk]) -> Iterator[Cause]:
-    """Yield the causes for incomplete chunks of a downlink; arguments as for `arrived_since`."""
+def shortfall_causes(settings: Settings, chunk: Chunk, arrived: Sequence[Arrived]) -> Iterator[Cause]:
+    """Yield the causes for an incomplete chunk; `arrived` is what `arrived_since` returns."""
+    downlink = chunk.downlink
     log = paths.done_log(downlink)
-    for chunk in chunks:
-        if kinds := chunk.log.by_kind:
-            counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
-            first = next(iter(chunk.log.lines), "")
-            text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
-            yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
-        yield from _level0(settings, downlink, chunk)
-        missing = chunk.missing_events
-        gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
-        for text in _event_sentences(chunk):
-            if gone is not None:
-                yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-                continue
-            entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
-            first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
-            yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
+    if kinds := chunk.log.by_kind:
+        counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+        first = next(iter(chunk.log.lines), "")
+        text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
+        yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
+    yield from _level0(settings, chunk, arrived)
+    missing = chunk.missing_events
+    gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
+    for text in _event_sentences(chunk):
+        if gone is not None:
+            yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
+            continue
+        entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
+        first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
+        yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
 
-def _level0(settings: Settings, downlink: DownlinkId, chunk: Chunk) -> Iterator[Cause]:
+def _level0(settings: Settings, chunk: Chunk, new: Sequence[Arrived]) -> Iterator[Cause]:
     """Yield the causes for level-0 of a chunk that is missing, or arrived after decoding."""
-    new = arrived_since(settings, downlink, chunk)
+    downlink = chunk.downlink
     hours = chunk.missing_hours
     gaps = chunk.gaps
     if new:

@@ -53,10 +53,11 @@ def deliver_run(
     work = settings.paths.work
     with leases.downlink_job(settings, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
-        stage_look.refuse_foreign(settings, downlink, runs)
+        # First whether this stage is ours: if it is not, nobody should move files away.
         stage_mark.refuse(
             settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
         )
+        stage_look.refuse_foreign(settings, downlink, runs)
         stage_mark.note(settings, ())  # from now on no other working directory may use the stage
         # Before the first delivery, so that Level-1 retires none of the runs until the hand-off.
         stage.put_halt_cleanup(settings.paths.stage, downlink, runs)

@@ -110,6 +110,12 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     return Cause("held", Verdict.NOTE, text, remedy, modified(str(file)))
 
 
+def causes(work: Path, downlink: DownlinkId | None = None) -> dict[Switch, Cause]:
+    """Return the causes of all kinds of work that a switch holds."""
+    found = {switch: cause(work, switch, downlink) for switch in Switch}
+    return {switch: held for switch, held in found.items() if held is not None}
+
+
 def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     """Raise an error if `switch` holds work for `downlink`.
 

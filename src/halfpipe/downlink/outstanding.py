@@ -7,6 +7,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
+from halfpipe.downlink.closed import read_closed
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import general_causes, troubles, unlisted
@@ -52,10 +53,10 @@ class Outstanding:
         return [*self.waiting, *halts.summary(self.held), *busy]
 
 
-def outstanding(plan: Plan, now: float, among: Container[str] | None = None, since: str = "") -> Outstanding:
+def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> Outstanding:
     """Find the outstanding downlinks.
 
-    With `submit.automatic`, a downlink that was handed off and not submitted is outstanding, too.
+    With `submit.automatic`, a downlink that was handed off and not submitted is outstanding, too. A closed one is not.
 
     Parameters
     ----------
@@ -65,8 +66,6 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         Unix time, seconds.
     among
         The only downlinks to consider, any number of them, up to their hand-off. None: all downlinks.
-    since
-        Finished downlinks before this id are skipped, so a late RetDef for one of them is not seen.
 
     Raises
     ------
@@ -78,13 +77,14 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
     begun = {
         DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
     }
+    closed = read_closed(plan.settings)
     ready, held = [], dict[DownlinkId, Path]()
     waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
-    for dl in sorted(begun | plan.on_search_path()):
+    for dl in sorted(begun | plan.on_search_path):
         if among is not None and dl not in among:
             continue
         handed_off, submits = paths.receipt(dl) in names, submitting and paths.submitted(dl) not in names
-        if handed_off and dl < since and not submits:
+        if dl in closed and not submits:
             continue
         of = plan.of(dl)
         if handed_off and not of.to_stage and not submits:
@@ -118,7 +118,7 @@ def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
     `names` are the names in the working directory.
     """
     done = paths.submitted if plan.settings.submit.automatic else paths.receipt
-    if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
+    if len([dl for dl in plan.on_search_path if done(dl) not in names]) <= plan.settings.outstanding.max:
         return
     try:
         outstanding(plan, now)

@@ -5,21 +5,24 @@ directory of each requested downlink.
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.causes import Cause
 from halfpipe.decode.chunk import Chunk, read_chunk
-from halfpipe.downlink import halts
+from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
+from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified, names_in
-from halfpipe.formats.retdef import RetDef, parse_retdef, read_content, read_retdef
+from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import every_downlink
@@ -44,6 +47,22 @@ class Listing:
     elsewhere: Sequence[str] = ()
     names: frozenset[str] = frozenset()
     unread: str = ""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A RetDef that does not count, and when it was written, Unix seconds.
+
+    `of` is the downlink in its name, empty if the name is wrong, and `right` its place in the directory of that
+    downlink. `is_twice` tells whether there is a file, and `is_same` whether it is this one, by a link.
+    """
+
+    path: Path
+    since: float | None
+    of: str = ""
+    right: Path = Path()
+    is_twice: bool = False
+    is_same: bool = False
 
 
 @dataclass(frozen=True)
@@ -287,20 +306,93 @@ class DownlinkPlan:
             self.handed_off is None and any(one.chunks for one in self.listings.values())
         )
 
+    @cached_property
+    def _times(self) -> list[float]:
+        """The times of modification and change of the RetDefs on the search path, Unix seconds."""
+        times = list[float]()
+        for home, listing in self.listings.items():
+            for chunk in listing.chunks:
+                with suppress(OSError):  # a broken link: only its own job fails
+                    found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
+                    times += (found.st_mtime, found.st_ctime)
+        return times
+
     def came(self, now: float) -> float:
         """Return when the youngest RetDef arrived on the search path, Unix seconds; 0 if unknown.
 
         This is the later of its modification and change times, because a copy may keep the modification time. Times
         more than `CLOCK_SECONDS` after `now` are ignored: a file server's clock may be some minutes off, but not more.
         """
-        youngest = 0.0
+        return max((when for when in self._times if when <= now + CLOCK_SECONDS), default=0.0)
+
+    @cached_property
+    def begun(self) -> float | None:
+        """When its directory in the working directory last changed, Unix seconds; None without one."""
+        return modified(f"{self.plan.work}/{self.downlink}")
+
+    @cached_property
+    def strays(self) -> list[Stray]:
+        """The RetDefs in its directories on the search path that do not count there."""
+        found = []
         for home, listing in self.listings.items():
-            for chunk in listing.chunks:
-                with suppress(OSError):  # a broken link: only its own job fails
-                    found = os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}")  # noqa: PTH116
-                    times = (found.st_mtime, found.st_ctime)
-                    youngest = max(youngest, *(when for when in times if when <= now + CLOCK_SECONDS), 0.0)
-        return youngest
+            for name in listing.elsewhere:
+                path, match = home / self.downlink / name, FILE_NAME.fullmatch(name)
+                since = modified(str(path))
+                if match is None or match[1] == self.downlink:  # there is no chunk 00000
+                    found.append(Stray(path, since))
+                    continue
+                right, is_same = home / match[1] / name, False
+                with suppress(OSError):
+                    is_same = path.samefile(right)
+                found.append(Stray(path, since, match[1], right, right.exists(), is_same))
+        return found
+
+    @cached_property
+    def checksums(self) -> dict[ChunkId, dict[Path, str]]:
+        """The SHA-256 of each readable RetDef on the search path, by chunk, in the order of the places."""
+        found: dict[ChunkId, dict[Path, str]] = {}
+        for home, listing in self.listings.items():
+            for chunk in map(ChunkId, listing.chunks):
+                path = home / paths.retdef(self.downlink, chunk)
+                with suppress(HalfPipeError):
+                    found.setdefault(chunk, {})[path] = hashlib.sha256(read_content(path)).hexdigest()
+        return found
+
+    @cached_property
+    def processed(self) -> dict[ChunkId, str]:
+        """The SHA-256 of the RetDefs that were processed: those of the last hand-off, or else the working copies."""
+        if self.last is not None:
+            return {chunk.chunk: chunk.retdef for chunk in self.last.receipt.chunks if chunk.retdef}
+        found = {}
+        for chunk in map(ChunkId, self.staged.chunks):
+            with suppress(HalfPipeError):
+                content = read_content(self.plan.work / paths.retdef(self.downlink, chunk))
+                found[chunk] = hashlib.sha256(content).hexdigest()
+        return found
+
+    @cached_property
+    def in_stage(self) -> stage_look.Staged:
+        """What the stage has of it; nothing while the stage is not mounted or belongs to another site."""
+        stage = self.plan.settings.paths.stage
+        if not self.plan.sees_stage:
+            return stage_look.Staged(stage / paths.staged(self.downlink))
+        return stage_look.look(stage, self.downlink)
+
+    @cached_property
+    def foreign(self) -> Cause | None:
+        """Why staging would overwrite files of another system; None if it would not."""
+        staged = self.in_stage  # first, because other jobs may be staging
+        if not staged.is_there:
+            return None
+        work = self.plan.work
+        delivered = stage_look.delivered_names(staged, self.downlink, partial(Deliveries, work))
+        is_known = stage_look.is_known(work, self.downlink, self.runs)
+        return stage_look.foreign(staged, delivered, is_known=is_known)
+
+    @cached_property
+    def held(self) -> dict[halts.Switch, Cause]:
+        """The kinds of its work that a switch holds."""
+        return halts.causes(self.plan.work, self.downlink)
 
 
 @dataclass(frozen=True)
@@ -313,6 +405,31 @@ class Plan:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
+
+    @cached_property
+    def stage_trouble(self) -> Cause | None:
+        """Why nothing can be delivered to the stage; None if the stage is good."""
+        return stage_mark.trouble(self.settings)
+
+    @property
+    def sees_stage(self) -> bool:
+        """Whether the files in the stage are those of this working directory; False on a bare mount point."""
+        return self.stage_trouble is None or self.stage_trouble.code == "restored"
+
+    @cached_property
+    def switches(self) -> list[str]:
+        """The names in the directory of switches for all downlinks, in order."""
+        return sorted(names_in(self.work / "halts"))
+
+    @cached_property
+    def every_lease(self) -> list[leases.Found]:
+        """All leases."""
+        return leases.all_leases(self.work)
+
+    @cached_property
+    def held(self) -> dict[halts.Switch, Cause]:
+        """The kinds of work of all downlinks that a switch holds."""
+        return halts.causes(self.work)
 
     def of(self, downlink: str) -> DownlinkPlan:
         """Return the plan of one downlink, from the files that exist now, except in places that are `closed`."""
@@ -339,8 +456,9 @@ class Plan:
                 closed[home] = cannot_be_read(home, error)
         return closed
 
+    @cached_property
     def on_search_path(self) -> set[DownlinkId]:
-        """Return all downlinks on the search path, except in places that are `closed`."""
+        """All downlinks on the search path, except in places that are `closed`."""
         names = (
             name for home in self.settings.paths.retdef if home not in self.closed for name in names_in(home)
         )
@@ -349,7 +467,7 @@ class Plan:
     @cached_property
     def known(self) -> list[DownlinkId]:
         """All downlinks that have RetDefs, a directory, or a receipt, in order."""
-        return sorted({*every_downlink(self.work), *self.on_search_path()})
+        return sorted({*every_downlink(self.work), *self.on_search_path})
 
 
 def listed(directory: str, downlink: str) -> Listing:

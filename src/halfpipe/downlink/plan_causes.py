@@ -3,27 +3,20 @@
 This runs for all downlinks of the mission, so it uses names and times, and makes no object for each file.
 """
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
-from halfpipe.downlink.stage_look import foreign, refuse_foreign
-from halfpipe.errors import HalfPipeError, Remedy
+from halfpipe.errors import Remedy, StageError
 from halfpipe.files import leases
-from halfpipe.files.reading import modified, names_in
-from halfpipe.formats.retdef import FILE_NAME, read_content
-from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.ids import ChunkId
 
-# A RetDef that last changed this long before it was staged equals its copy. Clocks of file servers differ.
-STAGED_AFTER_SECONDS = 60.0
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
     "waits-retdef",
@@ -50,8 +43,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)  # not only a switch
     if of.to_stage:
         yield from _coming(of, now)
-        if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
-            yield from filter(None, [foreign(plan.settings, downlink, of.runs)])
+        yield from filter(None, [of.foreign])
     elif (
         of.handed_off is None
         and begun
@@ -72,7 +64,7 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
                     else ""
                 )
             ),
-            modified(str(place)),
+            of.begun,
         )
     if of.new:
         yield Cause(
@@ -82,9 +74,8 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             Remedy(f"snakemake dl={downlink}"),
             of.came(now) or None,
         )
-    yield from _reissued(of)
     if of.to_stage or of.handed_off is None:
-        yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
+        yield from (of.held[switch] for switch in of.held if switch is Switch.STAGE)
 
 
 def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
@@ -97,10 +88,10 @@ def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     say
         Prints a line: a cause, a switch, or that Level-1 already has a hand-off.
     """
-    held = [halts.cause(of.plan.work, switch, of.downlink) for switch in (Switch.STAGE, Switch.L1)]
-    found = [cause for cause in troubles(of, time.time()) if cause.code in REPORTED]
+    held = [of.held[switch] for switch in (Switch.STAGE, Switch.L1) if switch in of.held]
+    found = [cause for cause in (*troubles(of, time.time()), *reissued(of)) if cause.code in REPORTED]
     for line in (
-        *(f"downlink {of.downlink}: {cause.text}" for cause in filter(None, held)),
+        *(f"downlink {of.downlink}: {cause.text}" for cause in held),
         *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in found),
         *map(str, of.unreadable),
         *warnings_before(of.plan.settings, of.downlink),
@@ -125,20 +116,19 @@ def refuse_staging(of: DownlinkPlan, *, is_forced: bool) -> None:
     """
     if is_forced or of.to_stage or of.handed_off is None or of.outdated:
         halts.refuse(of.plan.work, Switch.STAGE, of.downlink)
-        refuse_foreign(of.plan.settings, of.downlink, of.runs)
+        if of.foreign is not None:
+            raise of.foreign.refused("Nothing was done.", StageError)
 
 
 def general_causes(plan: Plan) -> Iterator[Cause]:
     """Yield the causes that belong to no single downlink: the search path, switches for all downlinks, other leases."""
-    work = plan.settings.paths.work
     for home, why in plan.closed.items():
         yield _unreadable(home, why)
-    for name in sorted(names_in(work / "halts")):
+    for name in plan.switches:
         if halts.is_misspelt(name, None):
-            yield _misspelt(work / "halts" / name, None)
-    for switch in Switch:
-        yield from filter(None, [halts.cause(work, switch)])
-    for found in leases.all_leases(work):
+            yield _misspelt(plan.work / "halts" / name, None)
+    yield from plan.held.values()
+    for found in plan.every_lease:
         if found.lives and not found.ours and not found.name.startswith("downlink-"):
             yield Cause("in-progress", Verdict.NOTE, f"{found.name} is in progress: {found}")
 
@@ -171,31 +161,29 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
 
 def _problems(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield the misplaced or misnamed RetDefs in a downlink's directories, and directories that cannot be listed."""
-    for home, listing in of.listings.items():
-        for name in listing.elsewhere:
-            path, match = home / of.downlink / name, FILE_NAME.fullmatch(name)
-            if match is None or match[1] == of.downlink:  # there is no chunk 00000
-                text = f"{path} does not count: the name is not RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
-                since = modified(str(path))
-                # A copy in progress may have another name.
-                is_young = now - (since or 0.0) < of.plan.settings.retdef.settle_seconds
-                verdict = Verdict.NOTE if is_young else Verdict.ACTION
-                yield Cause("retdef-elsewhere", verdict, text, Remedy(first="Rename or remove it"), since)
-                continue
-            right = home / match[1]
-            into, twice = shlex.quote(str(right)), (right / name).exists()
-            yield Cause(
-                "retdef-elsewhere",
-                Verdict.NOTE if twice else Verdict.ACTION,
-                f"{path} is a RetDef of downlink {right.name} and does not count here"
-                + ("; it is also in the right directory" if twice else ""),
-                Remedy(
-                    shlex.join(["rm", str(path)])
-                    if twice
-                    else f"mkdir -p {into} && mv {shlex.quote(str(path))} {into}/"
-                ),
-                modified(str(path)),
-            )
+    linked = dict.fromkeys(one.path.parent for one in of.strays if one.is_same)
+    for home in linked:
+        text = f"{home} and the directory of another downlink are one, by a link, so its RetDefs do not count here"
+        first = f"Remove the link, not the files: downlink {of.downlink} needs a directory of its own"
+        yield Cause("retdef-elsewhere", Verdict.ACTION, text, Remedy(f"ls -ld {home}", first=first))
+    for one in of.strays:
+        if one.path.parent in linked:
+            continue
+        if not one.of:
+            text = f"{one.path} does not count: the name is not RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
+            # A copy in progress may have another name.
+            is_young = now - (one.since or 0.0) < of.plan.settings.retdef.settle_seconds
+            verdict = Verdict.NOTE if is_young else Verdict.ACTION
+            yield Cause("retdef-elsewhere", verdict, text, Remedy(first="Rename or remove it"), one.since)
+            continue
+        into = shlex.quote(str(one.right.parent))
+        text, verdict = f"{one.path} is a RetDef of downlink {one.of} and does not count here", Verdict.ACTION
+        command = f"mkdir -p {into} && mv {shlex.quote(str(one.path))} {into}/"
+        if one.is_twice:
+            text += "; it is also in the right directory"
+            verdict = Verdict.NOTE
+            command = shlex.join(["rm", str(one.path)])
+        yield Cause("retdef-elsewhere", verdict, text, Remedy(command), one.since)
     yield from unlisted(of)
 
 
@@ -206,52 +194,41 @@ def unlisted(of: DownlinkPlan) -> Iterator[Cause]:
             yield _unreadable(home / of.downlink, listing.unread)
 
 
-def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
-    """Yield the working copies of RetDefs that differ from their sources; file times usually show equality."""
-    work, left = of.plan.work, set(of.staged.chunks)
-    for home, listing in of.listings.items():
-        for chunk in left.intersection(listing.chunks):
-            name = paths.retdef(of.downlink, chunk)
-            try:
-                source, copy = os.stat(f"{home}/{name}"), os.stat(f"{work}/{name}")  # noqa: PTH116
-                left.discard(chunk)
-                last = max(source.st_mtime, source.st_ctime)
-                if source.st_size == copy.st_size and last <= copy.st_mtime - STAGED_AFTER_SECONDS:
-                    continue
-                if read_content(home / name) == read_content(work / name):
-                    continue
-            except (OSError, HalfPipeError):  # cannot be compared
-                continue
-            text = f"the RetDef of chunk {chunk} was reissued: {home / name} differs from the one that was processed"
+def reissued(of: DownlinkPlan) -> Iterator[Cause]:
+    """Yield the RetDefs that differ from the one that was processed, and those that differ between two places."""
+    for chunk, sums in of.checksums.items():
+        first, *others = sums
+        if of.processed.get(chunk, sums[first]) != sums[first]:
+            text = (
+                f"the RetDef of chunk {chunk} was reissued: {first} differs from the one that was processed"
+            )
             remedy = Remedy(f"snakemake -F dl={of.downlink}", first="To use the new one", hands_off=True)
             yield Cause("retdef-reissued", Verdict.ACTION, text, remedy)
+        for other in others:
+            if sums[other] != sums[first]:
+                text = f"chunk {chunk} has two RetDefs that differ: {first}, which counts, and {other}"
+                look = Remedy(f"diff {first} {other}", first="See which one is right, and remove the other")
+                yield Cause("retdef-reissued", Verdict.ACTION, text, look)
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
     names = ", ".join(halts.OF_ALL if downlink is None else halts.OF_A_DOWNLINK)
     text = f"{file} is not a known switch, and holds nothing; valid names here: {names}"
-    return Cause(
-        "misspelt",
-        Verdict.ACTION,
-        text,
-        Remedy(shlex.join(["rm", str(file)]), first="Rename or remove it"),
-        modified(str(file)),
-    )
+    remedy = Remedy(shlex.join(["rm", str(file)]), first="Rename or remove it")
+    return Cause("misspelt", Verdict.ACTION, text, remedy)
 
 
 def _unreadable(place: Path, why: str) -> Cause:
     return Cause("file-system", Verdict.ACTION, f"cannot list RetDefs: {why}", Remedy(f"ls -ld {place}"))
 
 
-def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
+def lease_troubles(of: DownlinkPlan, found: leases.Found | None) -> Iterator[Cause]:
     """Yield the process that works on a downlink, leftover jobs of a killed process, or the death of the process."""
-    found = leases.look(work, paths.downlink_lease(downlink))
     if found is None or found.ours:  # a command tells its end before it releases its leases
         return
     if found.lives or found.jobs:
         yield Cause("in-progress", Verdict.NOTE, f"in progress: {found}")
-    elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        again = Remedy(f"snakemake dl={downlink}")
-        yield Cause(
-            "killed", Verdict.ACTION, f"begun by {found.holder.who}, which died", again, found.signed or None
-        )
+    elif found.holder is not None and of.handed_off is None:
+        text = f"begun by {found.holder.who}, which died"
+        again = Remedy(f"snakemake dl={of.downlink}")
+        yield Cause("killed", Verdict.ACTION, text, again, found.signed or None)

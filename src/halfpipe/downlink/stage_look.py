@@ -1,19 +1,21 @@
 """Compares the stage of a downlink with its records; shared by staging, submission, check and status."""
 
-import os
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Product
-from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StageError, rerun
 from halfpipe.files.reading import names_in, sha256
-from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries, EventFile
-from halfpipe.run.hand_offs import HandOff
+from halfpipe.run.hand_offs import HandOff, ReadDeliveries
 from halfpipe.run.merged_chunks import File
 from halfpipe.settings import Settings
 from halfpipe.words import count
@@ -21,7 +23,10 @@ from halfpipe.words import count
 FOREIGN, DIFFERS = "stage-foreign", "stage-differs"
 GONE = "stage-gone"  # event files; Level-1 moves them away once a hand-off is submitted
 MISSING = "missing"
+L1_NAME = re.compile(r"r[0-9]{10}")
 MOST_NAMED = 5  # files in a message
+
+Tokens = Mapping[RunId, Collection[str]]
 
 
 def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
@@ -29,68 +34,96 @@ def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def differences(
-    stage: Path,
-    last: HandOff,
-    *,
-    checksums: bool = False,
-    untouched: bool = False,
-) -> Iterator[Cause]:
-    """Yield the differences between a hand-off and the stage.
+@dataclass(frozen=True)
+class Staged:
+    """What the stage has of one downlink: its directory `home`, whether it exists, and the files by path below it.
+
+    Anything that is not a regular file is None. Checksums are empty if they were not asked for.
+    """
+
+    home: Path
+    is_there: bool = False
+    files: Mapping[str, File | None] = field(default_factory=dict)
+
+    def inside(self, name: str = "") -> list[str]:
+        """Return the names in one of its directories, in order."""
+        prefix = f"{name}/" if name else ""
+        names = (path.removeprefix(prefix) for path in self.files if path.startswith(prefix))
+        return sorted(name for name in names if "/" not in name)
+
+
+def look(stage: Path, downlink: DownlinkId, *, checksums: bool = False) -> Staged:
+    """Read what `stage` has of a downlink; with `checksums`, read all its files.
+
+    Raises
+    ------
+    StateError
+        If a directory cannot be listed.
+    """
+    home = stage / paths.staged(downlink)
+    names = names_in(home)
+    names += [f"{name}/{file}" for name in names for file in names_in(home / name)]
+    files = {name: _file(home / name, checksums=checksums) for name in names}
+    return Staged(home, bool(names) or home.is_dir(), files)
+
+
+def tokens_of(stage: Path, last: HandOff) -> Tokens:
+    """Return the names of the tokens of each run of a hand-off."""
+    return {run.run: frozenset(names_in(stage / paths.tokens(run.run.l1))) for run in last.receipt.runs}
+
+
+def _file(path: Path, *, checksums: bool) -> File | None:
+    with suppress(OSError):
+        if path.is_file():
+            return File(path.stat().st_size, sha256(path) if checksums else "")
+    return None
+
+
+def differences(staged: Staged, last: HandOff, tokens: Tokens | None = None) -> Iterator[Cause]:
+    """Yield the differences between a hand-off and what the stage has of its downlink.
 
     Parameters
     ----------
-    stage, last
-        `paths.stage`, and the last hand-off of a downlink.
-    checksums
-        Whether to read the files.
-    untouched
-        Whether nothing was submitted yet. Then each event file has its token, and there are no other files.
+    staged, last
+        What the stage has, and the last hand-off.
+    tokens
+        The tokens of its runs if nothing was submitted yet. Then each event file has its token, and there are no other
+        files.
     """
     downlink = last.receipt.downlink
-    home = stage / paths.staged(downlink)
     for one in last.runs:
         if not one.named:
             continue
-        files = one.delivery.files
-        of_run = stage / paths.staged_run(downlink, one.run.l1)
         again = rerun(downlink, paths.manifest(one.run, downlink))
-        for file in files:
-            path = of_run / file.name
-            if why := difference(path, file, checksums=checksums):
-                yield fault(GONE if why == MISSING else DIFFERS, path, why, again)
-            token = stage / paths.tokens(one.run.l1) / Path(file.name).stem
-            if untouched and not token.exists():
-                yield fault(DIFFERS, token, "this token is missing", again)
-        if untouched:
-            yield from _unrecorded(of_run, {file.name for file in files})
-    texts = last.receipt.texts
-    for text in texts:
-        if why := difference(home / text.name, text, checksums=checksums):
-            yield fault(DIFFERS, home / text.name, why, rerun(downlink, "receipt"))
-    if untouched:
-        yield from _unrecorded(home, {text.name for text in texts} | {one.run.l1 for one in last.runs})
+        for file in one.delivery.files:
+            path, token = f"{one.run.l1}/{file.name}", Path(file.name).stem
+            if why := differs(staged.files.get(path), file):
+                yield fault(GONE if why == MISSING else DIFFERS, staged.home / path, why, again)
+            if tokens is not None and token not in tokens[one.run]:
+                place = staged.home.parent / paths.tokens(one.run.l1) / token
+                yield fault(DIFFERS, place, "this token is missing", again)
+        if tokens is not None:
+            yield from _unrecorded(staged, one.run.l1, {file.name for file in one.delivery.files})
+    for text in last.receipt.texts:
+        if why := differs(staged.files.get(text.name), text):
+            yield fault(DIFFERS, staged.home / text.name, why, rerun(downlink, "receipt"))
+    if tokens is not None:
+        names = {text.name for text in last.receipt.texts}
+        yield from _unrecorded(staged, "", names | {one.run.l1 for one in last.runs})
+
+
+def differs(found: File | None, expected: File | EventFile | Product) -> str:
+    """Return how a file differs from its record; empty if it does not."""
+    if found is None:
+        return MISSING
+    if found.size != expected.size:
+        return f"{found.size} bytes, {expected.size} expected"
+    return "checksum mismatch" if found.sha256 and found.sha256 != expected.sha256 else ""
 
 
 def difference(path: Path, expected: File | EventFile | Product, *, checksums: bool) -> str:
-    """Return how a file differs from its record; empty if it does not.
-
-    Parameters
-    ----------
-    path
-        The file.
-    expected
-        Its record.
-    checksums
-        Whether to read the file and compare its checksum.
-    """
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return MISSING
-    if size != expected.size:
-        return f"{size} bytes, {expected.size} expected"
-    return "checksum mismatch" if checksums and sha256(path) != expected.sha256 else ""
+    """Return how the file at `path` differs from its record, as `differs`; with `checksums`, read it."""
+    return differs(_file(path, checksums=checksums), expected)
 
 
 def is_submitted(last: HandOff, record: Attempts) -> bool:
@@ -98,42 +131,49 @@ def is_submitted(last: HandOff, record: Attempts) -> bool:
     return record.last_confirmed is not None and record.last_confirmed.handoff == last.number
 
 
-def is_taken(settings: Settings, last: HandOff, record: Attempts) -> bool:
+def is_taken(staged: Staged, last: HandOff, record: Attempts) -> bool:
     """Return whether Level-1 has taken a hand-off.
 
     Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). If
     nothing was submitted, something else cleared the stage.
     """
-    home = f"{settings.paths.stage}/{paths.staged(last.receipt.downlink)}"  # not a Path: called for all downlinks
-    return is_submitted(last, record) and last.names_files and not os.path.isdir(home)  # noqa: PTH112
+    return is_submitted(last, record) and last.names_files and not staged.is_there
 
 
-def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
+def delivered_names(staged: Staged, downlink: DownlinkId, read: ReadDeliveries) -> dict[str, Collection[str]]:
+    """Return the names of all files that a downlink ever delivered, for each run in its stage by its Level-1 name.
+
+    A run with damaged records is left out. Other directories have no names.
+    """
+    found = dict[str, Collection[str]]()
+    for name in staged.inside():
+        with suppress(HalfPipeError):
+            found[name] = read(RunId.from_l1(name)).names(downlink) if L1_NAME.fullmatch(name) else ()
+    return found
+
+
+def foreign(staged: Staged, delivered: Mapping[str, Collection[str]], *, is_known: bool) -> Cause | None:
     """Return a cause if the stage has files of a downlink that no record lists: another system stages the downlink.
 
     Staging would replace or remove them. HalfPipe records each file before the file appears (`Deliveries`), and stages
-    texts only after the merged indexes of the downlink's `runs` are published. Runs with damaged records are skipped.
+    texts only after the merged indexes of the downlink's runs are published.
+
+    Parameters
+    ----------
+    staged, delivered
+        What the stage has, and `delivered_names`, which must be read later because other jobs may be staging.
+    is_known
+        Whether the downlink has a receipt or a merged index, so that the texts are its own.
     """
-    work, stage = settings.paths.work, settings.paths.stage
-    home = stage / paths.staged(downlink)
-    names, found = sorted(names_in(home)), list[Path]()
-    known = (work / paths.receipts(downlink)).exists() or any(
-        (work / paths.datagrams(run, downlink)).exists() for run in runs
-    )
-    for name in names:
-        place = home / name
-        if not place.is_dir():
-            found += [] if known else [place]
-            continue
-        files = sorted(names_in(place))  # before the records, because other jobs may be staging
-        try:
-            ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
-        except IdError:
-            ours = set()
-        except DamagedError:
-            continue
-        # An empty directory may be from HalfPipe: Level-1 moves the files first.
-        found += [place / file for file in files if file not in ours] or ([] if files or ours else [place])
+    found = list[Path]()
+    for name in staged.inside():
+        if staged.files[name] is not None:
+            found += [] if is_known else [staged.home / name]
+        elif name in delivered:
+            files = staged.inside(name)
+            strays = [staged.home / name / file for file in files if file not in delivered[name]]
+            # An empty directory may be from HalfPipe: Level-1 moves the files first.
+            found += strays or ([] if files or delivered[name] else [staged.home / name])
     if not found:
         return None
     few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")
@@ -142,33 +182,43 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         Verdict.ACTION,
         f"{count(len(found), 'file')} in its stage without a record, which staging would overwrite: {few}",
         Remedy(
-            f"ls -lR {home}",
+            f"ls -lR {staged.home}",
             first="If older than a minute: move them away, or give HalfPipe another paths.stage",
         ),
     )
 
 
 def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Refuse to stage a downlink that another system stages here.
+    """Refuse to stage a downlink, with these `runs`, that another system stages here.
 
     Raises
     ------
     StageError
         If `foreign` returns a cause. Nothing was changed.
     """
-    if cause := foreign(settings, downlink, runs):
+    work = settings.paths.work
+    staged = look(settings.paths.stage, downlink)
+    delivered = delivered_names(staged, downlink, partial(Deliveries, work))
+    if cause := foreign(staged, delivered, is_known=is_known(work, downlink, runs)):
         raise cause.refused("Nothing was done.", StageError)
 
 
-def _unrecorded(home: Path, known: Collection[str]) -> Iterator[Cause]:
+def is_known(work: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> bool:
+    """Tell whether a downlink has a receipt, or a merged index of one of its `runs`."""
+    names = [paths.receipt(downlink), *(paths.datagrams(run, downlink) for run in runs)]
+    return any((work / name).exists() for name in names)
+
+
+def _unrecorded(staged: Staged, home: str, known: Collection[str]) -> Iterator[Cause]:
     """Yield the names in a directory that have no record: Level-1 takes each directory for a run."""
-    for name in sorted({*names_in(home)} - set(known)):
-        yield fault(
-            FOREIGN,
-            home / name,
-            "no record of it, and Level-1 would take it",
-            Remedy(
-                f"ls -ld {home / name}",
-                first="If older than a minute: see whose it is, and move it away",
-            ),
-        )
+    for name in staged.inside(home):
+        if name not in known:
+            yield fault(
+                FOREIGN,
+                staged.home / home / name,
+                "no record of it, and Level-1 would take it",
+                Remedy(
+                    f"ls -ld {staged.home / home / name}",
+                    first="If older than a minute: see whose it is, and move it away",
+                ),
+            )

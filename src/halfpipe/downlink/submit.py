@@ -19,8 +19,8 @@ from typing import IO
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.handoff_causes import forgotten, overlaps, unsettled
-from halfpipe.downlink.stage_look import differences, is_submitted
+from halfpipe.downlink.handoff_causes import forgotten, known_by, overlapping, overlaps, unsettled
+from halfpipe.downlink.stage_look import differences, is_submitted, look, tokens_of
 from halfpipe.downlink.submissions import submissions, submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.pointers import point
@@ -335,14 +335,16 @@ def _look(settings: Settings, record: Attempts, action: Action, handed: HandOff)
     downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
     work, stage = settings.paths.work, settings.paths.stage
     stage_mark.refuse(settings, paths.submissions(downlink), paths.receipts(downlink))
-    if first and (lost := forgotten(settings, record)):
+    if first and (lost := forgotten(record, known_by(settings, record))):
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.
     for run in runs_of(handed):
-        for cause in overlaps(work, run, downlink, Deliveries(work, run)):
+        deliveries = Deliveries(work, run)
+        for cause in overlaps(run, downlink, deliveries, overlapping(work, downlink, deliveries)):
             raise cause.refused(nothing)
     # Before a rollback, Level-1 may have removed tokens.
-    for wrong in differences(stage, handed, checksums=True, untouched=first):
+    tokens = tokens_of(stage, handed) if first else None
+    for wrong in differences(look(stage, downlink, checksums=True), handed, tokens):
         raise StageError(
             f"{wrong.text}: the stage differs from hand-off {handed.number}, and Level-1 would fail. {nothing}",
             wrong.remedy,

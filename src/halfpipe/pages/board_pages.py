@@ -35,7 +35,7 @@ from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview, overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light
-from halfpipe.status.survey import DownlinkFacts, Survey
+from halfpipe.status.survey import DownlinkFacts, Survey, read_facts
 from halfpipe.tables import columns
 from halfpipe.tables.frames import chunk_row, downlink_row, run_rows, waiting_runs
 from halfpipe.version import DOCUMENTS
@@ -193,7 +193,7 @@ def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict
         "last": last,
         "chunk_row": chunk_row,
         "handoffs": made,
-        "attempts": facts.record.every if facts and facts.record else (),
+        "attempts": facts.attempts.every if facts and facts.attempts else (),
         "logs": [(job.log, end_of(job.log)) for job in failed],
     }
 
@@ -339,7 +339,7 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
     runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
     for other in {downlink for run in runs for downlink in begun_downlinks(survey.work, run)} - shown:
         with suppress(HalfPipeError, OSError):
-            parts = parts + parts_of(DownlinkFacts(survey, other))
+            parts = parts + parts_of(read_facts(survey, other))
     rows = grouped((row["run"], row) for row in sorted(parts, key=itemgetter("downlink")))
     urgent = {row["run"] for row in parts if row["downlink"] in in_need}
     urgent |= {run for one in found.needing_action for run in one.books}

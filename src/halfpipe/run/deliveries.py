@@ -238,6 +238,11 @@ class DeliveryHistory:
         latest = self.latest().get(downlink)
         return subtract(spans, latest.spans if latest else ())
 
+    @property
+    def closing(self) -> list[DownlinkId]:
+        """The downlinks whose earlier deliveries close sequences to others, in order."""
+        return [dl for dl in sorted(self.earlier()) if self.closed(dl)]
+
     def with_next(self, delivery: Delivery) -> "DeliveryHistory":
         """Return the history as it will be after `delivery`, whose record has no seal yet."""
         return DeliveryHistory([*self._entries, (delivery, "")])

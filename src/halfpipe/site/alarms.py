@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
+from pathlib import Path
 from textwrap import shorten
 
 from halfpipe import paths
@@ -169,11 +170,16 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
 
 
 class Alarms:
-    """The messages of a site. `say` prints a text, and returns whether that worked."""
+    """The messages of a site. `say` prints a text, and returns whether that worked.
 
-    def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
-        self._settings, self._say = settings, say
-        self._path = settings.paths.work / paths.ALERT_STATE
+    What was sent is recorded in `home`, usually the working directory.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], bool], home: Path | None = None) -> None:
+        self._settings = settings
+        self._say = say
+        self._home = home or settings.paths.work
+        self._path = self._home / paths.ALERT_STATE
 
     def report_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Report one problem of the site, and leave all other subjects as they are."""
@@ -186,7 +192,7 @@ class Alarms:
         """Send the messages that are due; arguments as for `due_messages`. With `only`, other subjects are unknown."""
         with ExitStack() as stack:
             try:  # because a turn that cannot begin may report that while another turn is reporting
-                lease = Lease.of(self._settings, paths.TOLD_LEASE)
+                lease = Lease(self._home, paths.TOLD_LEASE, self._settings.lease.seconds)
                 stack.enter_context(lease.take("the messages sent before", log.warning))
             except OSError as error:  # a full disk must not stop a message
                 log.warning("%s", sentence(error))

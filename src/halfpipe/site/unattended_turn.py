@@ -5,6 +5,9 @@ to the submission with `submit.automatic`. Downlinks that failed before are proc
 The turn ends if no downlink is finished for a long time. It prints nothing on success.
 """
 
+import hashlib
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,10 +17,12 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink import stage_mark
 from halfpipe.downlink.outstanding import outstanding
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, Remedy
-from halfpipe.files import leases
+from halfpipe.files import leases, working_directory
+from halfpipe.files.durable import remove_tree
 from halfpipe.files.heartbeat import file_server_time, whoami
 from halfpipe.files.json_files import write_json
 from halfpipe.files.leases import Lease
@@ -28,8 +33,8 @@ from halfpipe.site.alarms import Alarms, site_subject
 from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status import slurm_queue
 from halfpipe.status.failed_jobs import failed_jobs
-from halfpipe.status.overview import DAY, overview, recent
-from halfpipe.status.site_causes import last_turn, turn_troubles
+from halfpipe.status.overview import DAY, note_closed, overview, recent
+from halfpipe.status.site_causes import turn_troubles
 from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
@@ -37,16 +42,42 @@ UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes
 MINUTES = 240.0  # in which at least one downlink must finish, not counting the time in Slurm's queue
 LOOK_SECONDS = 5.0  # between two checks of the downlinks
 REPORT_SECONDS = 600.0  # between two reports of progress, and two boards, during a turn
-DAYS = 7.0  # a timer's turn looks only at newer downlinks, except for one turn in ALL_SECONDS,
-ALL_SECONDS = DAY  # because a RetDef may come late
+DAYS = 7.0  # a turn looks at all downlinks that changed within this time, and at all that are not closed
 
 
-def in_turn(plan: Plan, since: str = "") -> list[list[DownlinkId]]:
-    """Return the outstanding downlinks that are ready: the new ones, then those that failed before.
+def is_usable(settings: Settings, check: Callable[[], object], say: Callable[[str], bool]) -> bool:
+    """Tell whether a turn may write in the working directory; otherwise report why, once, without writing there.
 
-    Finished downlinks before the id `since` are skipped.
+    Parameters
+    ----------
+    settings, say
+        As for `turn`.
+    check
+        Raises `ConfigError` if the directory is missing or of another version.
     """
-    ready = outstanding(plan, time.time(), since=since).ready
+    work = settings.paths.work
+    # What was sent cannot be recorded in a missing directory, or in an empty mount point.
+    key = hashlib.sha256(str(work).encode()).hexdigest()[:16]
+    home = Path(tempfile.gettempdir()) / f"halfpipe-{os.getuid()}-{key}"
+    wrong = list[Cause]()
+    try:
+        check()
+        if working_directory.refuse_other(work) is None:
+            stage_mark.refuse(
+                settings
+            )  # a stage that is in use belongs to another directory than an empty one
+    except ConfigError as error:
+        wrong.append(Cause(error.code, Verdict.ACTION, error.text, error.remedy))
+    if wrong or home.is_dir():
+        Alarms(settings, say, home).report((site_subject(cause.code), cause) for cause in wrong)
+    if not wrong:
+        remove_tree(home)
+    return not wrong
+
+
+def in_turn(plan: Plan) -> list[list[DownlinkId]]:
+    """Return the outstanding downlinks that are ready: the new ones, then those that failed before."""
+    ready = outstanding(plan, time.time()).ready
     free = [dl for dl in ready if leases.in_progress(plan.work, dl) is None]
     failed = {dl for dl in free if failed_jobs(plan.work, dl)}
     return [[dl for dl in free if dl not in failed], [dl for dl in free if dl in failed]]
@@ -85,39 +116,20 @@ def turn(
         alarms.report_site("unattended-stopped", turn_troubles(work, time.time()))
         return RUNNING
     with lease:
-        begun, status = time.time(), FAILED
-        all_seen, since = _last_look_at_all(work, begun) if timer else (begun, "")
-        recorded = all_seen if since else 0.0
+        status = FAILED
         try:
-            status = Turn(settings, snakemake, minutes * 60, alarms, lease, since).run()
-            recorded = all_seen
+            status = Turn(settings, snakemake, minutes * 60, alarms, lease).run()
         except (HalfPipeError, OSError) as error:
             status = UNUSABLE if isinstance(error, ConfigError) else FAILED
             why = Cause("turn-failed", Verdict.ACTION, f"the turn was broken off: {error}")
             alarms.report_site(why.code, [why])
         finally:
             if timer:
-                ended = {
-                    "ended": round(time.time()),
-                    "all": recorded,
-                    "status": status,
-                    "host": whoami().host,
-                }
+                ended = {"ended": round(time.time()), "status": status, "host": whoami().host}
                 with suppress(HalfPipeError, OSError):
                     write_json(work / paths.LAST_TURN, ended)
             alarms.report_site(UNPUBLISHED, publish(settings))
     return status
-
-
-def _last_look_at_all(work: Path, now: float) -> tuple[float, str]:
-    """Return when a turn last looked at all downlinks, and the first id for this turn; empty: all of them.
-
-    The mission has tens of thousands of finished downlinks, and a turn starts every ten minutes.
-    """
-    last = (last_turn(work) or {}).get("all")
-    if isinstance(last, float) and now - ALL_SECONDS < last <= now:
-        return last, f"{datetime.fromtimestamp(now - DAYS * DAY, UTC):%y%m%d}000"
-    return now, ""
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
@@ -137,14 +149,13 @@ def publish(settings: Settings) -> Iterator[Cause]:
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn. `seconds` is its time limit, `since` the first id that it looks at."""
+    """One turn. `seconds` is its time limit."""
 
     settings: Settings
     snakemake: SnakemakeCall
     seconds: float
     alarms: Alarms
     lease: Lease
-    since: str
 
     def run(self) -> int:
         """Process the downlinks, report all problems, and return the exit status."""
@@ -154,11 +165,11 @@ class Turn:
             file_server_time(self.lease.work),
         )
         # Without a stage every downlink would be refused, and reported, for the same reason.
-        ready = in_turn(plan, self.since) if Survey(self.settings).stage_trouble is None else []
+        ready = in_turn(plan) if Survey(self.settings).stage_trouble is None else []
         for todo in filter(None, ready):
             failed |= self._process(plan, todo, begun)
         survey = Survey(self.settings)
-        found = overview(survey, {*recent(survey, DAYS, self.since), *failed})
+        found = overview(survey, {*recent(survey, DAYS), *failed})
         causes = [(site_subject(cause.code), cause) for cause in found.site]
         unknown = {site_subject(UNPUBLISHED)}
         for one in found.accounts:
@@ -169,6 +180,7 @@ class Turn:
                 causes.append((one.downlink, own))
             causes += [(one.downlink, cause) for cause in one.causes]
         self.alarms.report(causes, unknown)
+        note_closed(survey, found.accounts)
         if any(cause.code == LATE for cause in failed.values()):
             return OUT_OF_TIME
         return FAILED if failed or found.needs_action else GOOD

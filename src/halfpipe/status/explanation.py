@@ -12,7 +12,7 @@ import numpy as np
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
-from halfpipe.decode.shortfall import shortfall_causes
+from halfpipe.decode.shortfall import arrived_since, shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -202,7 +202,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         for each in () if found else state.chunks:
             if not state.lies_in(lack, each):
                 continue
-            for cause in shortfall_causes(state.settings, each.downlink, [each]):
+            for cause in shortfall_causes(state.settings, each, arrived_since(state.settings, each)):
                 if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
                     short.add(each.downlink)
                     found.append((each.downlink, each.chunk))

@@ -15,7 +15,6 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
-from halfpipe.settings import Settings
 from halfpipe.words import count, grouped, shortened
 
 LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
@@ -45,11 +44,23 @@ TOLD = {"submission", "held"}  # codes that submission records and hold switches
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job that failed, or began and did not finish: its rule, its log, and the reason."""
+    """A job that failed, or began and did not finish.
+
+    Attributes
+    ----------
+    rule, log, why
+        Its rule, its log, and the reason.
+    ended
+        When it ended, Unix seconds: the time of its failure record, or else of its log.
+    has_log
+        Whether there is a log. A job that could not be submitted has none.
+    """
 
     rule: str
     log: Path
     why: Failure
+    ended: float = 0.0
+    has_log: bool = True
 
     @property
     def downlink(self) -> DownlinkId | None:
@@ -63,11 +74,6 @@ class FailedJob:
         return self.log.stem.removeprefix(self.rule).removeprefix("-")
 
     @property
-    def ended(self) -> float:
-        """When it ended, Unix seconds: the time of its failure record, or else of its log."""
-        return modified(str(self.log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(self.log)) or 0.0
-
-    @property
     def text(self) -> str:
         """The reason, shortened to fit on a screen."""
         return shortened(self.why.text, LETTERS_OF_A_CAUSE)
@@ -76,13 +82,17 @@ class FailedJob:
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     """Return the job with this log and its recorded failure; if nothing is recorded, the reason is `unsaid`."""
     why = Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid)
-    # A full disk may have prevented the record.
-    return FailedJob(rule, log, why.unless_full(log) if why is KILLED else why)
+    if why is KILLED:  # a full disk may have prevented the record
+        why = why.unless_full(log)
+    written = modified(str(log))
+    ended = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or written or 0.0
+    return FailedJob(rule, log, why, ended, written is not None)
 
 
 def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
     """Return the job that failed because its target was refused with `error`."""
-    return FailedJob("refused", work / paths.log("refused", target), Failure.of(error))
+    log = work / paths.log("refused", target)
+    return FailedJob("refused", log, Failure.of(error), has_log=log.exists())
 
 
 def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> list[FailedJob]:
@@ -108,25 +118,30 @@ def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> l
     return []
 
 
-def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:
+def failures(
+    downlink: DownlinkId,
+    jobs: Iterable[FailedJob],
+    lease: leases.Found | None = None,
+    after: float | None = None,
+) -> Iterator[Cause]:
     """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
 
-    `after_receipt` selects jobs of the ledger and the submission that failed after the receipt was last written. Killed
-    jobs are left out, and so are attempted submissions, because their own records show the outcome.
+    Parameters
+    ----------
+    downlink, jobs, lease
+        The downlink, its failed jobs, and the process that works on it.
+    after
+        When the receipt was last written, Unix seconds: only jobs of the ledger and the submission that failed since
+        then count. Killed jobs are left out, and so are attempted submissions, because their own records show the
+        outcome.
     """
-    jobs = failed_jobs(settings.paths.work, downlink)
-    lease = leases.look(settings.paths.work, paths.downlink_lease(downlink)) if jobs else None
+    again = f"snakemake dl={downlink}"
     if lease is not None and lease.jobs:  # they may outlive their head, and others began too late
         jobs = [job for job in jobs if job.why is not KILLED and job.why.code != LockedError.code]
-    again = f"snakemake dl={downlink}"
-    if after_receipt:
+    if after is not None:
         again = f"snakemake submit={downlink}"
-        made = modified(f"{settings.paths.work}/{paths.receipt(downlink)}") or 0.0
-        jobs = [
-            job
-            for job in jobs
-            if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD and job.ended >= made
-        ]
+        late = (job for job in jobs if job.rule in LATE and job.ended >= after)
+        jobs = [job for job in late if job.why is not KILLED and job.why.code not in TOLD]
     for group in by_cause(jobs):
         only_ledger = all(job.rule == "ledger" for job in group)
         yield cause_of(group, f"snakemake {paths.loaded(downlink)}" if only_ledger else again)
@@ -141,9 +156,7 @@ def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
     # Jobs after the receipt have their own command.
     if first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
-    logs = [str(job.log) for job in jobs if job.log.exists()] or [
-        str(first.log.with_suffix(paths.FAILURE_SUFFIX))
-    ]
+    logs = [str(job.log) for job in jobs if job.has_log] or [str(first.log.with_suffix(paths.FAILURE_SUFFIX))]
     log = logs[0] + (f" (and {len(logs) - 1} more)" if logs[1:] else "")
     return Cause(
         first.why.code, Verdict.ACTION, f"{named}: {text}", remedy, first.ended or None, named, log=log
@@ -174,10 +187,10 @@ def _few(words: Sequence[str]) -> str:
     return ", ".join(words[:MOST_NAMED]) + more
 
 
-def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
+def by_cause(jobs: Iterable[FailedJob]) -> list[list[FailedJob]]:
     """Group jobs by the reason of their failure, in order."""
-    keys = ((job.why.code, job.why.place or job.why.text, str(job.why.remedy)) for job in jobs)
-    return list(grouped(zip(keys, jobs, strict=True)).values())
+    keyed = (((job.why.code, job.why.place or job.why.text, str(job.why.remedy)), job) for job in jobs)
+    return list(grouped(keyed).values())
 
 
 def names(jobs: Sequence[FailedJob]) -> str:

@@ -6,14 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.closed import write_closed
 from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.files import typed
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import modified
 from halfpipe.files.typed import Stored
 from halfpipe.ids import DownlinkId
+from halfpipe.run import run_books
 from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.survey import DownlinkFacts, Survey
@@ -86,25 +87,33 @@ def known(survey: Survey) -> list[DownlinkId]:
     return sorted(found)
 
 
-def recent(survey: Survey, days: float, since: str = "") -> list[DownlinkId]:
-    """Return the downlinks that still matter, in order.
+def recent(survey: Survey, days: float) -> list[DownlinkId]:
+    """Return the downlinks that still matter, in order: those that changed within `days`, and all that are not closed.
 
-    These are downlinks with a file younger than `days`, those that are not handed off, and those that unattended
-    processing reported as needing action. Handed-off downlinks before the id `since` count as old.
+    A run that was abandoned since then counts as a change of the downlink at which its events are counted.
     """
-    names, oldest = survey.names, survey.now - days * DAY
-    work, search = str(survey.work), list(map(str, survey.settings.paths.retdef))
-    told = read_told(survey.work / paths.ALERT_STATE)
+    oldest = survey.now - days * DAY
+    decided = {
+        run_books.counted_at(survey.work, run)
+        for run, files in survey.forced.items()
+        if any((modified(str(file)) or 0.0) > oldest for file in files)
+    }
+    return [
+        downlink
+        for downlink in known(survey)
+        if survey.closed.get(downlink, survey.now) > oldest or downlink in decided
+    ]
 
-    def is_old(downlink: DownlinkId) -> bool:
-        if downlink < since and paths.receipt(downlink) in names:
-            return True
-        handed_off = modified(f"{work}/{paths.receipt(downlink)}")
-        if not handed_off or handed_off > oldest:
-            return False
-        return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in search)
 
-    return [downlink for downlink in known(survey) if downlink in told or not is_old(downlink)]
+def note_closed(survey: Survey, accounts: Iterable[Account]) -> None:
+    """Write which downlinks are closed, after these were looked at."""
+    after = dict(survey.closed)
+    for one in accounts:
+        after.pop(one.downlink, None)
+        if one.closed is not None:
+            after[one.downlink] = one.closed
+    if after != survey.closed:
+        write_closed(survey.settings, after)
 
 
 class Told(Stored, frozen=True):

@@ -11,7 +11,16 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
-from halfpipe.downlink.stage_look import GONE, MISSING, difference, differences, fault, is_submitted
+from halfpipe.downlink.stage_look import (
+    GONE,
+    MISSING,
+    difference,
+    differences,
+    fault,
+    is_submitted,
+    look,
+    tokens_of,
+)
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
 from halfpipe.files.advice import put_aside
@@ -133,8 +142,8 @@ class Check:
         home = stage / paths.staged(self.downlink)
         if home.is_dir():
             self.checked["staged file"] += sum(len(one.delivery.files) for one in last.runs if one.named)
-            untouched = record.last is None
-            for wrong in differences(stage, last, checksums=self.checksums, untouched=untouched):
+            tokens = tokens_of(stage, last) if record.last is None else None
+            for wrong in differences(look(stage, self.downlink, checksums=self.checksums), last, tokens):
                 if submitted and wrong.code == GONE:  # Level-1 would take a file that differs
                     yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
                 else:

@@ -187,7 +187,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
 def last_turn(work: Path) -> dict[str, Any] | None:
     """Return the record of the last turn that a timer started; None if there was none.
 
-    Keys: `ended`; `all`, when a turn last looked at all downlinks (both Unix seconds); `status`, how it ended; `host`.
+    Keys: `ended`, Unix seconds; `status`, how it ended; `host`.
     """
     with suppress(HalfPipeError, AttributeError):
         value: dict[str, Any] = read_json(work / paths.LAST_TURN)

@@ -4,30 +4,38 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
-from halfpipe.downlink import handoff_causes, stage_look, stage_mark
-from halfpipe.downlink.plan import Announced, Plan, outstanding_chunks
+from halfpipe.decode.chunk import Chunk, read_chunk
+from halfpipe.decode.shortfall import Arrived, arrived_since
+from halfpipe.downlink.closed import last_change, read_closed
+from halfpipe.downlink.handoff_causes import known_by, overlapping, submissions_of
+from halfpipe.downlink.plan import Announced, DownlinkPlan, Plan, outstanding_chunks
+from halfpipe.downlink.stage_look import Staged, Tokens, is_taken, tokens_of
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
-from halfpipe.files.reading import names_in
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.files.pointers import resolves
+from halfpipe.files.reading import modified, names_in
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
-from halfpipe.process.attempts import Attempts
+from halfpipe.process.attempts import Attempt, Attempts
 from halfpipe.run import abandoned_runs, downlinks_of_run, run_books
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.hand_offs import HandOff, hand_offs, runs_of
+from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.settings import Settings
 from halfpipe.status import slurm_queue
+from halfpipe.status.failed_jobs import FailedJob, failed_jobs
 from halfpipe.words import grouped
 
+LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # after a hand-off: then no more level-0 data of its hours arrive
 LATEST = 30  # downlinks, by id, that are searched for the youngest RetDef
 
 
@@ -46,15 +54,15 @@ class Survey:
         """`paths.work`."""
         return self.settings.paths.work
 
-    @cached_property
+    @property
     def stage_trouble(self) -> Cause | None:
         """Why nothing can be delivered to the stage; None if the stage is good."""
-        return stage_mark.trouble(self.settings)
+        return self.plan.stage_trouble
 
     @property
     def sees_stage(self) -> bool:
-        """Whether the files in the stage can be seen; False on a bare mount point."""
-        return self.stage_trouble is None or self.stage_trouble.code == "restored"
+        """As `Plan.sees_stage`."""
+        return self.plan.sees_stage
 
     @cached_property
     def queue(self) -> Sequence[Cause]:
@@ -84,18 +92,36 @@ class Survey:
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
         """Downlinks that lost their receipts, with the runs that know them."""
-        return handoff_causes.lost_downlinks(self.work, self.names, self.since)
+        found: dict[DownlinkId, list[RunId]] = {}
+        for run in downlinks_of_run.every_run(self.work):
+            if self.since and (modified(f"{self.work}/{paths.run(run)}") or 0.0) < self.since:
+                continue
+            with suppress(HalfPipeError, OSError):  # the accounts of its downlinks report this
+                for dl in downlinks_of_run.begun_downlinks(self.work, run):
+                    if paths.receipt(dl) not in self.names and _is_gone(self.work, dl):
+                        found.setdefault(dl, []).append(run)
+        return found
 
     @cached_property
     def last_retdef(self) -> float:
         """When the newest RetDef of the `LATEST` downlinks arrived, Unix seconds; 0 if unknown."""
-        latest = map(self.plan.of, sorted(self.plan.on_search_path())[-LATEST:])
+        latest = map(self.plan.of, sorted(self.plan.on_search_path)[-LATEST:])
         return max((downlink.came(self.now) for downlink in latest), default=0.0)
 
     @cached_property
-    def abandoned(self) -> frozenset[RunId]:
+    def closed(self) -> Mapping[DownlinkId, float]:
+        """The closed downlinks, each with the time of its last change."""
+        return read_closed(self.settings)
+
+    @cached_property
+    def forced(self) -> Mapping[RunId, Sequence[Path]]:
+        """The runs that an operator has abandoned, each with the files that name it."""
+        return abandoned_runs.read(self.work).runs
+
+    @property
+    def abandoned(self) -> Container[RunId]:
         """The runs that an operator has abandoned."""
-        return frozenset(abandoned_runs.read(self.work).runs)
+        return self.forced
 
     def books(self, run: RunId) -> Standing:
         """Return the current books of a run.
@@ -137,70 +163,252 @@ class Survey:
         return lru_cache(partial(Deliveries, self.work, only_look=True))
 
 
-class DownlinkFacts:
-    """The content of one downlink's files; each is read once.
+def _is_gone(work: Path, downlink: DownlinkId) -> bool:
+    """Return whether a downlink has no receipt and no chunks. An interrupted one still has chunks."""
+    has_receipt = (work / paths.receipt(downlink)).exists() or any(
+        (work / paths.receipts(downlink)).glob("*.json")
+    )
+    return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is recorded of one run, as far as a downlink needs it.
 
     Attributes
     ----------
-    survey, id, settings, work
-        The survey, and the downlink.
-    plan
-        Its RetDefs in its directory and on the search path, and its chunks.
-    hand_offs, last, damage
-        The hand-offs; the last one, None before the first; and why their records cannot be read, None if they can.
-    handed_off
-        The last hand-off, if the downlink has a receipt now.
-    receipt_time
-        Time of the receipt, Unix seconds.
-    record, confirmed, submitted
-        The attempts to submit it, None if a record is damaged; the attempt that gave Level-1 a hand-off, and the
-        number of that hand-off. Both are None without one.
-    in_progress
-        The process that works on the downlink.
-    is_submitted
-        Whether Level-1 has the hand-off of its receipt.
-    decoded
-        Without a receipt, the readable ``{chunk}.json`` of its chunks. Damaged ones are decoded again.
+    deliveries, damage
+        Its deliveries; none, and why, if they cannot be read.
+    downlinks
+        The downlinks that have published datagrams of it, in order.
+    resolves
+        Whether the downlink's ``manifest.json`` points to its latest delivery.
+    submissions
+        The submissions of the downlinks that overlap or closed spans; None if they cannot be read.
+    online
+        What Online got of it, or why this cannot be read; None while `halfpipe online` works, or without Online.
     """
 
-    def __init__(self, survey: Survey, downlink: DownlinkId) -> None:
-        self.survey, self.id, self.settings, self.work = survey, downlink, survey.settings, survey.work
-        self.plan = survey.plan.of(downlink)
-        self.receipt_time = self.plan.handed_off  # first, because a receipt appears after its record
-        self.hand_offs: Sequence[HandOff] = ()
-        self.damage: HalfPipeError | None = None
-        try:
-            self.hand_offs = hand_offs(self.work, downlink, only_look=True, read=survey.deliveries)
-            if self.hand_offs:
-                self.hand_offs[-1].runs  # noqa: B018 - reads the deliveries
-        except HalfPipeError as error:
-            self.damage = error
-        self.last = self.hand_offs[-1] if self.hand_offs else None
-        self.handed_off = self.last if self.receipt_time is not None and self.damage is None else None
-        self.record: Attempts | None = None
-        with suppress(HalfPipeError):
-            self.record = submissions(self.work, downlink, only_look=True)
-        self.confirmed = self.record.last_confirmed if self.record else None
-        self.submitted = self.confirmed.handoff if self.confirmed else None
-        self.in_progress = leases.in_progress(self.work, downlink)
-        self.is_submitted = (
-            self.handed_off is not None
-            and self.record is not None
-            and stage_look.is_submitted(self.handed_off, self.record)
-        )
-        self.decoded = list(self.plan.decoded.values()) if self.handed_off is None else []
+    deliveries: DeliveryHistory
+    damage: HalfPipeError | None = None
+    downlinks: Sequence[DownlinkId] = ()
+    resolves: bool = True
+    submissions: Mapping[DownlinkId, Attempts | None] = field(default_factory=dict)
+    online: OnlineRecord | HalfPipeError | None = None
 
-    @cached_property
-    def books(self) -> dict[RunId, Standing]:
-        """The books of the runs whose waiting events are counted at this downlink.
 
-        If a record of a run cannot be read, its books are not known: another cause names the record.
-        """
-        found = {}
-        for run in runs_of(self.handed_off) or self.plan.runs:
-            try:
-                if run_books.counted_at(self.work, run) == self.id:
-                    found[run] = self.survey.books(run)
-            except (HalfPipeError, OSError):
-                found[run] = Standing(None)
-        return found
+@dataclass(frozen=True)
+class DownlinkFacts:
+    """The content of one downlink's files; each is read once. Causes are found in these facts alone.
+
+    Attributes
+    ----------
+    survey, id
+        The survey, and the downlink.
+    plan, changed
+        Its RetDefs in its directory and on the search path, and its chunks; when it last changed (`last_change`).
+    receipt_time, resolves, is_directory
+        Time of the receipt, Unix seconds, None without one; whether it points to the last hand-off, or is a directory.
+    hand_offs, damage
+        The hand-offs; and why their records cannot be read, None if they can.
+    record
+        The attempts to submit it, or why they cannot be read.
+    lease, jobs
+        The process that works on it; the jobs that left no product.
+    tokens, known_by
+        The tokens of its runs if it is not submitted; what shows a submission without a record.
+    entered
+        Whether its rows are in the ledger.
+    runs, books
+        Its runs, and those whose waiting events are counted here.
+    chunks, arrived
+        Its decoded chunks, or those of its receipt; and level-0 that arrived after an incomplete one was decoded.
+    """
+
+    survey: Survey
+    id: DownlinkId
+    plan: DownlinkPlan
+    changed: float = 0.0
+    receipt_time: float | None = None
+    resolves: bool = True
+    is_directory: bool = False
+    hand_offs: Sequence[HandOff] = ()
+    damage: HalfPipeError | None = None
+    record: Attempts | HalfPipeError | None = None
+    lease: leases.Found | None = None
+    jobs: Sequence[FailedJob] = ()
+    tokens: Tokens = field(default_factory=dict)
+    known_by: str = ""
+    entered: bool = False
+    runs: Mapping[RunId, RunFacts] = field(default_factory=dict)
+    books: Mapping[RunId, Standing] = field(default_factory=dict)
+    chunks: Sequence[Chunk] = ()
+    arrived: Mapping[ChunkId, Sequence[Arrived]] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.survey.settings
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.survey.work
+
+    @property
+    def staged(self) -> Staged:
+        """What the stage has of it."""
+        return self.plan.in_stage
+
+    @property
+    def last(self) -> HandOff | None:
+        """The last hand-off; None before the first."""
+        return self.hand_offs[-1] if self.hand_offs else None
+
+    @property
+    def handed_off(self) -> HandOff | None:
+        """The last hand-off, if the downlink has a receipt now."""
+        return self.last if self.receipt_time is not None and self.damage is None else None
+
+    @property
+    def attempts(self) -> Attempts | None:
+        """The attempts to submit it; None if they cannot be read."""
+        return self.record if isinstance(self.record, Attempts) else None
+
+    @property
+    def confirmed(self) -> Attempt | None:
+        """The attempt that gave Level-1 a hand-off; None without one."""
+        return self.attempts.last_confirmed if self.attempts else None
+
+    @property
+    def submitted(self) -> int | None:
+        """The number of the hand-off that Level-1 has; None without one."""
+        return self.confirmed.handoff if self.confirmed else None
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether Level-1 has the hand-off of its receipt."""
+        return self.handed_off is not None and self.submitted == self.handed_off.number
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether Level-1 has taken the hand-off of its receipt."""
+        if self.handed_off is None or self.attempts is None or not self.survey.sees_stage:
+            return False
+        return is_taken(self.staged, self.handed_off, self.attempts)
+
+    @property
+    def in_progress(self) -> str | None:
+        """The other process that works on the downlink."""
+        return str(self.lease) if self.lease and self.lease.lives and not self.lease.ours else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has no receipt and no chunks. An interrupted downlink still has chunks."""
+        has_chunks = Path(paths.chunks(self.id)).name in self.plan.staged.names
+        return self.receipt_time is None and not self.hand_offs and self.damage is None and not has_chunks
+
+
+def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
+    """Read all facts of a downlink, in an order in which another process does not make them contradict each other.
+
+    Raises
+    ------
+    HalfPipeError, OSError
+        If its files cannot be read, except for records, which the facts then name.
+    """
+    settings = survey.settings
+    work = survey.work
+    receipt = work / paths.receipt(downlink)
+    when = last_change(settings, downlink)  # first, so that a later change is noticed
+    plan = survey.plan.of(downlink)
+    receipt_time = plan.handed_off  # before its record, because it appears after it
+    plan.in_stage  # noqa: B018 - read before the records, because jobs may be staging
+    made: Sequence[HandOff] = ()
+    damage: HalfPipeError | None = None
+    try:
+        made = hand_offs(work, downlink, only_look=True, read=survey.deliveries)
+        if made:
+            made[-1].runs  # noqa: B018 - reads the deliveries
+    except HalfPipeError as error:
+        damage = error
+    record: Attempts | HalfPipeError
+    try:
+        record = submissions(work, downlink, only_look=True)
+    except HalfPipeError as error:
+        record = error
+    lease = leases.look(work, paths.downlink_lease(downlink))
+    of = DownlinkFacts(
+        survey,
+        downlink,
+        plan,
+        when,
+        receipt_time,
+        not made or resolves(receipt, made[-1].seal),
+        receipt.is_dir(),
+        made,
+        damage,
+        record,
+        lease,
+        jobs=failed_jobs(work, downlink),
+        entered=(work / paths.loaded(downlink)).exists(),
+    )
+    last = of.handed_off
+    counted = runs_of(last) or plan.runs
+    runs = {run: _run_facts(of, run) for run in {*survey.lost.get(downlink, ()), *runs_of(of.last), *counted}}
+    books = {
+        run: _standing(survey, run) for run in counted if downlink == max(runs[run].downlinks, default=None)
+    }
+    chunks = list(_with_level0(of, last)) if last else [*plan.decoded.values()]
+    unsent = last is not None and damage is None and last.names_files and not of.is_submitted
+    return replace(
+        of,
+        runs=runs,
+        books=books,
+        chunks=chunks,
+        arrived={chunk.chunk: arrived_since(settings, chunk) for chunk in chunks if chunk.is_short},
+        tokens=tokens_of(settings.paths.stage, last) if last and unsent and survey.sees_stage else {},
+        known_by=known_by(settings, record) if unsent and isinstance(record, Attempts) else "",
+    )
+
+
+def _run_facts(of: DownlinkFacts, run: RunId) -> RunFacts:
+    downlinks = downlinks_of_run.known_downlinks(of.work, run)
+    online = _online(of, run) if of.settings.paths.online is not None else None
+    try:
+        deliveries = of.survey.deliveries(run)
+    except HalfPipeError as error:
+        return RunFacts(DeliveryHistory(), error, downlinks, online=online)
+    seal = deliveries.seal(of.id)
+    points = seal is None or resolves(of.work / paths.manifest(run, of.id), seal)
+    closing = {dl: submissions_of(of.work, dl) for dl in deliveries.closing}
+    submitted = {**overlapping(of.work, of.id, deliveries), **closing}
+    return RunFacts(deliveries, None, downlinks, points, submitted, online)
+
+
+def _online(of: DownlinkFacts, run: RunId) -> OnlineRecord | HalfPipeError | None:
+    try:
+        record = OnlineRecord(of.work, run, only_look=True)
+    except HalfPipeError as error:
+        return error
+    lease = leases.look(of.work, paths.ONLINE_LEASE) if record.state is OnlineState.OPEN else None
+    return None if lease is not None and lease.lives else record
+
+
+def _standing(survey: Survey, run: RunId) -> Standing:
+    """Return the books of a run. If its records cannot be read they are not known: another cause names the record."""
+    try:
+        return survey.books(run)
+    except (HalfPipeError, OSError):
+        return Standing(None)
+
+
+def _with_level0(of: DownlinkFacts, last: HandOff) -> Iterator[Chunk]:
+    """Yield the chunks of a receipt, with the level-0 files that were read if more packets may still arrive."""
+    is_recent = (of.receipt_time or 0.0) >= of.survey.now - LEVEL0_SETTLED_SECONDS
+    for chunk in () if last.receipt.origin else last.receipt.chunks:
+        if is_recent and chunk.is_short:
+            with suppress(HalfPipeError):
+                yield read_chunk(of.work, of.id, chunk.chunk)
+                continue
+        yield chunk

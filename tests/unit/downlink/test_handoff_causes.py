@@ -14,9 +14,7 @@ from msgspec.structs import replace
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
-from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.handoff_causes import overlaps, warnings_before
-from halfpipe.downlink.stage_look import is_taken
+from halfpipe.downlink.handoff_causes import overlapping, overlaps, warnings_before
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.ids import DownlinkId, RunId
@@ -24,6 +22,9 @@ from halfpipe.merge.intervals import Interval
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.hand_offs import NamedRun, current
+from halfpipe.status.causes.submission import level1_causes
+from halfpipe.status.survey import DownlinkFacts, Survey, read_facts
+from tests.support.leases import held_by_another
 from tests.support.level1 import DL, RUN, Level1, outcome_of
 from tests.support.receipts import delivery, publish
 from tests.support.series import damage
@@ -32,8 +33,12 @@ from tests.support.settings import told
 SAY = f"halfpipe submit {DL} --settle submitted"
 
 
+def facts(level1: Level1, **keys: str | None) -> DownlinkFacts:
+    return read_facts(Survey(level1.settings(**keys), time.time()), DL)
+
+
 def found(level1: Level1, **keys: str | None) -> list[Cause]:
-    return list(troubles(level1.settings(**keys), DL, current(level1.work, DL)))
+    return list(level1_causes(facts(level1, **keys)))
 
 
 def codes(causes: Sequence[Cause]) -> list[str]:
@@ -54,7 +59,7 @@ def one_file(level1: Level1) -> Path:
 
 
 def taken(level1: Level1) -> bool:
-    return is_taken(level1.settings(), current(level1.work, DL), submissions(level1.work, DL))
+    return facts(level1).is_taken
 
 
 def test_a_submitted_hand_off_is_good_for_a_day(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +150,8 @@ def test_a_warning_before_a_submitted_downlink_is_processed_again(level1: Level1
 
 def test_an_unknown_or_manual_submission_has_its_time_and_commands(level1: Level1) -> None:
     level1.leave_open()
-    receipt = current(level1.work, DL)
-    assert list(troubles(level1.settings(), DL, receipt, in_progress=True)) == [], "it runs"
+    with held_by_another(level1.work, paths.downlink_lease(DL)):
+        assert found(level1) == [], "it runs"
     assert found(level1)[0].since == pytest.approx(time.time(), abs=60)
     take(level1)
     assert "gone from the stage" in found(level1)[0].text
@@ -180,6 +185,6 @@ def test_of_two_deliveries_that_overlap_one_that_level_1_lacks_is_made_again(
         submissions(tmp_path, pair[number]).settle(submitted=True, by=By.PERSON)
     again = pair[0] if at_level1 == (1,) else pair[1]
     for dl in pair:
-        (cause,) = overlaps(tmp_path, run, dl, deliveries)
+        (cause,) = overlaps(run, dl, deliveries, overlapping(tmp_path, dl, deliveries))
         assert cause.remedy.do == (f"snakemake dl={again} -R {paths.manifest(run, again)}",)
         assert (f"Level-1 has downlink {again}" in cause.remedy.first) is (len(at_level1) == 2)

@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.closed import last_change, write_closed
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.outstanding import Outstanding, outstanding
 from halfpipe.downlink.plan import Plan, retdef_to_stage
-from halfpipe.downlink.plan_causes import general_causes, lease_troubles, report, troubles
+from halfpipe.downlink.plan_causes import general_causes, lease_troubles, reissued, report, troubles
 from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.files import leases
+from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status import site_causes
 from halfpipe.status.survey import Survey
 from tests.support.leases import held_by_another, job_of_another, left_by_another
-from tests.support.receipts import receive_chunks
+from tests.support.receipts import publish, receive_chunks
 from tests.support.settings import RUN_A, content, put, searching, told
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
@@ -48,7 +52,8 @@ def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str 
 
 
 def found(settings: Settings, age: float = 2 * HOUR, dl: DownlinkId = DL) -> list[Cause]:
-    return list(troubles(Plan(settings).of(dl), time.time() + age))
+    of = Plan(settings).of(dl)
+    return [*troubles(of, time.time() + age), *reissued(of)]
 
 
 def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
@@ -66,20 +71,34 @@ def reported(settings: Settings) -> list[str]:
     return lines
 
 
+def dead(settings: Settings) -> list[Cause]:
+    """Return the causes in the lease of the downlink."""
+    found = leases.look(settings.paths.work, paths.downlink_lease(DL))
+    return list(lease_troubles(Plan(settings).of(DL), found))
+
+
 def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
     return [(cause.code, cause.verdict) for cause in causes]
 
 
-def test_finished_downlinks_before_an_id_are_skipped(settings: Settings) -> None:
+def test_closed_downlinks_are_skipped_until_they_change(settings: Settings) -> None:
+    work, home = settings.paths.work, settings.paths.retdef[0]
     for dl in (DL, OTHER):
-        put(settings.paths.retdef[0], 1, 2, dl=dl)
+        put(home, 1, 2, dl=dl)
         hand_off(settings, 1, dl=dl)
-    for since, seen in (("", (DL, OTHER)), (OTHER, (OTHER,)), ("240602000", ())):
-        assert every(settings, since=since).ready == seen
-    (settings.paths.work / paths.receipt(DL)).unlink()  # unfinished: never skipped
-    assert every(settings, since="240602000").ready == (DL,)
+    assert ready(settings) == (DL, OTHER)
+    write_closed(settings, {dl: last_change(settings, dl) for dl in (DL, OTHER)})
+    assert ready(settings) == ()
+    put(home, 3, dl=OTHER)
+    os.utime(home / OTHER, (later := time.time() + 9, later))
+    assert ready(settings) == (OTHER,)
     automatic = replace(settings, submit=replace(settings.submit, automatic=True))
-    assert every(automatic, since="240602000").ready == (DL, OTHER)
+    assert ready(automatic) == (DL, OTHER), "not submitted"
+    (work / paths.receipt(DL)).unlink()
+    assert ready(settings) == (DL, OTHER)
+    hand_off(settings, 1)
+    (work / paths.CLOSED).write_text("damaged")
+    assert ready(settings) == (DL, OTHER), "the file only makes things faster"
 
 
 def test_a_downlink_is_outstanding_until_its_receipt_has_all_its_retdefs(settings: Settings) -> None:
@@ -275,17 +294,47 @@ def test_a_reissued_retdef_needs_action(settings: Settings) -> None:
     work, home = settings.paths.work, settings.paths.retdef[0]
     source, staged = put(home, 1), put(work, 1)
     assert found(settings) == []
-    hand_off(settings, 1)
     source.write_text(content(1, RUN_A) + "\n")
-    assert told(found(settings)) == [("retdef-reissued", Verdict.ACTION, f"snakemake -F dl={DL}")]
-    # Also with equal size, whatever its times.
+    reissued = ("retdef-reissued", Verdict.ACTION, f"snakemake -F dl={DL}")
+    assert told(found(settings)) == [reissued], "before the hand-off, too"
+    # Also with equal size and older times, as of a directory that was prepared earlier.
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
     os.utime(source, (1e9, 1e9))
-    assert [cause.code for cause in found(settings)] == ["retdef-reissued"]
-    os.utime(staged, (later := time.time() + 61, later))
-    assert found(settings) == [], "it is not read, because it was staged long after the source changed"
+    last = receive_chunks(work, DL, 1).receipt
+    chunk = structs.replace(last.chunks[0], retdef=sha256(staged))
+    publish(work, structs.replace(last, chunks=(chunk,)))
     staged.write_bytes(source.read_bytes())
+    assert told(found(settings)) == [reissued], "the receipt says what was processed, not the working copy"
+    source.write_text(content(1, RUN_A))
     assert found(settings) == []
+
+
+def test_two_places_with_different_retdefs_of_a_chunk_need_action(settings: Settings) -> None:
+    home, more = settings.paths.retdef
+    first, second = put(home, 1), put(more, 1)
+    assert found(settings) == []
+    second.write_text(content(1, RUN_A) + "\n")
+    (cause,) = found(settings)
+    assert told([cause]) == [("retdef-reissued", Verdict.ACTION, f"diff {first} {second}")]
+    assert ready(settings) == (DL,), "the first one counts"
+    second.unlink()
+    assert found(settings) == []
+
+
+def test_a_directory_that_is_a_link_to_that_of_another_downlink_is_told_without_a_command_that_removes_files(
+    settings: Settings,
+) -> None:
+    home = settings.paths.retdef[0]
+    only = put(home, 1, dl=OTHER)
+    (home / DL).symlink_to(home / OTHER)
+    (cause,) = found(settings)
+    assert told([cause]) == [("retdef-elsewhere", Verdict.ACTION, f"ls -ld {home / DL}")]
+    (home / DL).unlink()
+    # The other way round: the only RetDef of the other downlink lies in the directory of this one.
+    (home / OTHER).rename(home / DL)
+    (home / OTHER).symlink_to(home / DL)
+    assert told(found(settings)) == [("retdef-elsewhere", Verdict.ACTION, f"ls -ld {home / DL}")]
+    assert only.exists()
 
 
 @pytest.mark.parametrize("name", ["haltstage", "haltL1~", "online", "haltStge"])
@@ -369,11 +418,11 @@ def test_a_process_at_work_is_a_note(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
-        (cause,) = lease_troubles(work, DL)
+        (cause,) = dead(settings)
         assert (codes([cause]), str(holder) in cause.text) == ([("in-progress", Verdict.NOTE)], True)
-    assert list(lease_troubles(work, DL)) == []
+    assert list(dead(settings)) == []
     job = job_of_another(work, paths.downlink_lease(DL))
-    (cause,) = lease_troubles(work, DL)
+    (cause,) = dead(settings)
     assert (codes([cause]), job.name in cause.text) == ([("in-progress", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = general_causes(Plan(settings))
@@ -386,9 +435,9 @@ def test_a_process_that_died_at_work_needs_action(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     holder = left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    (cause,) = lease_troubles(work, DL)
+    (cause,) = dead(settings)
     assert told([cause]) == [("killed", Verdict.ACTION, f"snakemake dl={DL}")]
     assert (holder.host in cause.text, holder.since in cause.text) == (True, False), "the cause has the time"
     put(work, 1)
     hand_off(settings, 1)
-    assert list(lease_troubles(work, DL)) == [], "it died after the hand-off"
+    assert list(dead(settings)) == [], "it died after the hand-off"

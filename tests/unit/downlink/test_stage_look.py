@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.stage_look import foreign
+from halfpipe.downlink.stage_look import refuse_foreign
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
@@ -27,6 +28,15 @@ def delivered(settings: Settings) -> None:
     files = (EventFile(OURS, 2, (10, 11), (0, 1), 3, ""),)
     Deliveries(settings.paths.work, RUN).publish(Delivery(DL, 1, (Interval(10, 11),), {}, files))
     write_text(settings.paths.work / paths.datagrams(RUN, DL), "")
+
+
+def foreign(settings: Settings, *runs: RunId) -> HalfPipeError | None:
+    """Return the error by which a job refuses to stage the downlink."""
+    try:
+        refuse_foreign(settings, DL, runs)
+    except HalfPipeError as error:
+        return error
+    return None
 
 
 @pytest.mark.parametrize(
@@ -51,12 +61,12 @@ def test_files_without_a_record_are_foreign(
         (settings.paths.stage / name).mkdir(parents=True)
     else:
         write_text(settings.paths.stage / name, name)
-    cause = foreign(settings, DL, [RUN])
+    cause = foreign(settings, RUN)
     assert (cause is not None) is is_foreign
     if cause is not None:
         assert (cause.code, str(settings.paths.stage / name) in cause.text) == ("stage-foreign", True)
     delivered(settings)
-    assert (foreign(settings, DL, [RUN, OTHER]) is not None) is even_after_a_delivery
+    assert (foreign(settings, RUN, OTHER) is not None) is even_after_a_delivery
     damage(settings.paths.work, paths.deliveries(RUN))
     in_the_run = name.startswith(f"{DL}/{RUN.l1}/")
-    assert (foreign(settings, DL, [RUN]) is not None) is (even_after_a_delivery and not in_the_run)
+    assert (foreign(settings, RUN) is not None) is (even_after_a_delivery and not in_the_run)

@@ -17,7 +17,6 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink import submit
 from halfpipe.downlink.halts import HeldError
-from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.submissions import submissions
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
@@ -28,8 +27,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
 from halfpipe.process.attempts import Action, Answer, Attempt, By, Outcome, UnknownOutcomeError, ask
-from halfpipe.run.hand_offs import current
 from halfpipe.settings import Ledger, Settings, Submit
+from halfpipe.status.causes.submission import level1_causes
+from halfpipe.status.survey import Survey, read_facts
 from tests.support.level1 import DL, RUN, Level1, is_unknown, outcome_of
 from tests.support.series import damage, forget, noted
 from tests.support.settings import told
@@ -128,7 +128,7 @@ def test_each_state_has_a_cause_with_its_command(state: str, level1: Level1) -> 
     make, code, remedies, _ = STATES[state]
     make(level1)
     for keys, end in zip(({}, {"check": None}), remedies, strict=True):
-        causes = [*troubles(level1.settings(**keys), DL, current(level1.work, DL))]
+        causes = [*level1_causes(read_facts(Survey(level1.settings(**keys)), DL))]
         verdict = Verdict.NOTE if state == "not tried" else Verdict.ACTION
         assert [each[:2] for each in told(causes)] == ([(code, verdict)] if code else [])
         assert all(do.endswith(end) for *_, do in told(causes))
@@ -367,7 +367,7 @@ def test_a_submission_without_any_record_is_still_noticed(
     if by != "mark":
         shutil.rmtree(level1.stage / paths.STAGE_MARK)
         shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
-    (cause,) = troubles(settings, DL, current(level1.work, DL))
+    (cause,) = level1_causes(read_facts(Survey(settings), DL))
     assert (cause.code, cause.verdict) == ("damaged", Verdict.ACTION)
     for commands in (settings.submit, Submit()):
         with pytest.raises(HalfPipeError) as error:
@@ -375,7 +375,7 @@ def test_a_submission_without_any_record_is_still_noticed(
         assert error.value.code == code
     assert level1.commands() == ["createStream"]
     submit.settle(settings, DL, True)
-    assert list(troubles(settings, DL, current(level1.work, DL))) == []
+    assert list(level1_causes(read_facts(Survey(settings), DL))) == []
 
 
 WRITTEN = datetime(2026, 11, 1, 2, 3, 4, tzinfo=UTC), "shift, process 7 on host"

@@ -1,39 +1,62 @@
-"""A turn of a timer: when it looks at all downlinks, and when only at new ones."""
+"""A turn of a timer."""
 
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from halfpipe import paths
+import pytest
+
+from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan import Plan
-from halfpipe.files.json_files import write_json
+from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
+from tests.support.level1 import Level1
 from tests.support.settings import searching
-
-NOW = 1717200000.0  # 2024-06-01
-HOUR = 3600.0
-
-
-def test_all_downlinks_are_looked_at_once_a_day(tmp_path: Path) -> None:
-    def looked(ago: float) -> tuple[float, str]:
-        write_json(tmp_path / paths.LAST_TURN, {"ended": NOW, "all": NOW - ago})
-        return unattended_turn._last_look_at_all(tmp_path, NOW)
-
-    assert unattended_turn._last_look_at_all(tmp_path, NOW) == (NOW, ""), "no turn has ended"
-    for ago in (HOUR, 0.0):
-        assert looked(ago) == (NOW - ago, "240525000")
-    for ago in (25 * HOUR, -HOUR):  # a clock that was set back tells no time
-        assert looked(ago) == (NOW, "")
 
 
 def test_downlinks_that_snakemake_left_without_a_reason_have_failed(tmp_path: Path) -> None:
     snakemake: Any = SimpleNamespace(command=lambda *_: ["false"], is_remote=False)
     unused: Any = None
-    turn = unattended_turn.Turn(searching(tmp_path), snakemake, 60.0, unused, unused, "")
+    turn = unattended_turn.Turn(searching(tmp_path), snakemake, 60.0, unused, unused)
     plan, left, done = Plan(turn.settings), DownlinkId("240601001"), DownlinkId("240601002")
     (tmp_path / plan.target(done)).touch()
     found = turn._process(plan, [left, done], 0.0)
     assert [(dl, cause.code, cause.remedy.do) for dl, cause in found.items()] == [
         (left, "failed", (f"snakemake {plan.target(left)}",))
     ]
+
+
+def test_an_empty_mount_point_is_reported_once_and_nothing_is_written_there(
+    level1: Level1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, said = level1.settings(), list[str]()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def check() -> None:
+        if not level1.work.is_dir():
+            raise ConfigError("no such directory")
+
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
+    def is_usable() -> bool:
+        return unattended_turn.is_usable(settings, check, say)
+
+    assert (is_usable(), said) == (True, [])
+    stage_mark.note(settings, ())
+    away = level1.work.rename(tmp_path / "away")
+    for empty in (False, True):  # gone, and then an empty mount point
+        if empty:
+            level1.work.mkdir()
+        assert not is_usable()
+        assert not is_usable()
+        assert len(said) == 1 + empty, "it is reported once"
+        assert "HalfPipe: the site (" in said[-1]
+    assert list(level1.work.iterdir()) == []
+    level1.work.rmdir()
+    away.rename(level1.work)
+    assert is_usable()
+    assert "over" in said.pop()
+    assert (is_usable(), len(said), list((tmp_path / "temporary").iterdir())) == (True, 2, [])

@@ -3,21 +3,23 @@
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy, rerun
 from halfpipe.files.advice import NoRoomError, free_space
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.usage import recorded
 from halfpipe.status.failed_jobs import end_of, failed, failed_jobs, failures, together
 from tests.support.harness import job_log
-from tests.support.settings import searching, told
+from tests.support.settings import told
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 AGAIN = f"snakemake dl={DL}"
@@ -26,11 +28,16 @@ DECODER = Failure(
 )
 
 
+def after_receipt(work: Path) -> Iterator[Cause]:
+    """Yield the causes of the jobs after the receipt."""
+    return failures(DL, failed_jobs(work, DL), after=modified(f"{work}/{paths.receipt(DL)}") or 0.0)
+
+
 def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
     log = job_log(tmp_path, "decode_chunk-00001", DECODER)
     job_log(tmp_path, "decode_chunk-00002", DECODER)
     job_log(tmp_path, "decode_chunk-00003")
-    one, other = failures(searching(tmp_path), DL)
+    one, other = failures(DL, failed_jobs(tmp_path, DL))
     assert (one.code, one.verdict, str(one.remedy)) == ("decoder", Verdict.ACTION, AGAIN)
     assert one.failed == "decode_chunk 00001, 00002"
     assert (one.text, one.log) == (f"{one.failed}: {DECODER.text}", f"{log} (and 1 more)")
@@ -53,11 +60,15 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
 
 
 def test_equal_failures_of_several_downlinks_are_one_block(tmp_path: Path) -> None:
-    settings, downlinks = searching(tmp_path), [DL, DownlinkId("240601002"), DownlinkId("240601003")]
+    downlinks = [DL, DownlinkId("240601002"), DownlinkId("240601003")]
     for number, downlink in enumerate(downlinks, 1):
         job_log(tmp_path, f"decode_chunk-{number:05d}", DECODER, downlink)
     job_log(tmp_path, "decode_chunk-00009")
-    found = [(downlink, cause) for downlink in downlinks for cause in failures(settings, downlink)]
+    found = [
+        (downlink, cause)
+        for downlink in downlinks
+        for cause in failures(downlink, failed_jobs(tmp_path, downlink))
+    ]
     (what, one), (alone, other) = together(found)
     assert (what, one.text) == (", ".join(downlinks), DECODER.text)
     assert one.remedy.do == (f"snakemake {' '.join(f'dl={downlink}' for downlink in downlinks)}",)
@@ -79,7 +90,7 @@ def test_a_full_disk_is_told_once_with_its_place_and_sizes(tmp_path: Path) -> No
     job_log(tmp_path, "deliver_run-2c2e6cc0", full(tmp_path / "not there", 100_000))
     said = Failure.of(DecoderError(f"cp: {tmp_path}/y.evt: No space left on device", code="disk-full"))
     job_log(tmp_path, "decode_chunk-00001", said)
-    (one,) = failures(searching(tmp_path), DL)
+    (one,) = failures(DL, failed_jobs(tmp_path, DL))
     assert (one.code, one.failed) == ("disk-full", "decode_chunk 00001; deliver_run 2c2e5787, 2c2e6cc0")
     assert re.search(
         rf": DISK FULL {mount}: [\d.,]+ .?B free of [\d.,]+ .B; 2.1 MB needed for 3 jobs$", one.text
@@ -116,7 +127,7 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
         f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", first="To see it, and read it again"
     )
     job_log(tmp_path, f"deliver_run-{RUN}", Failure("takeover", why, remedy))
-    (one,) = failures(searching(tmp_path), DL)
+    (one,) = failures(DL, failed_jobs(tmp_path, DL))
     commands = (*remedy.do, AGAIN)
     assert (one.code, one.remedy.do) == ("takeover", commands)
     assert one.text.endswith("and that is all")
@@ -136,18 +147,18 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     job_log(tmp_path, "decode_chunk-00001", DECODER)
     job_log(tmp_path, "submit")  # it was killed, and what was attempted says more
     job_log(tmp_path, "ledger", down)
-    (late,) = failures(searching(tmp_path), DL, after_receipt=True)
+    (late,) = after_receipt(tmp_path)
     assert told([late]) == [("ledger", Verdict.ACTION, f"snakemake {DL}/ledger.json")]
     product = tmp_path / paths.loaded(DL)
     product.parent.mkdir()
     product.touch()
-    assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
+    assert list(after_receipt(tmp_path)) == []
     for code, shown in (("stage-differs", True), ("submission", False), ("held", False)):
         job_log(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
-        found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
+        found = [cause.remedy.do[-1] for cause in after_receipt(tmp_path)]
         assert found == [f"snakemake submit={DL}"] * shown, "after the new hand-off, too"
     job_log(tmp_path, "submit", Failure("stage-differs", "why", rerun(DL, "deliver_run")))
-    (again,) = failures(searching(tmp_path), DL, after_receipt=True)
+    (again,) = after_receipt(tmp_path)
     assert (again.remedy.hands_off, len(again.remedy.do)) == (True, 2)
 
 
@@ -158,4 +169,4 @@ def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: 
     failed = log.with_suffix(paths.FAILURE_SUFFIX)
     for seconds, shown in ((-1, True), (1, False)):
         os.utime(receipt, (0, failed.stat().st_mtime + seconds))
-        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is shown
+        assert bool(list(after_receipt(tmp_path))) is shown
