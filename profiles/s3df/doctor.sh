@@ -43,9 +43,11 @@ BUILT_IN = {
         "moot": {"file": DATA + "/HalfPipe-moot_keys.txt"},
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
-    "profile": {"executor": "halfpipe", "jobs": 100,
-                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"},
-                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable"}}},
+    "profile": {"executor": "halfpipe", "jobs": 100, "resources": ["slot=16"], "set-threads": ["batch=4"],
+                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1",
+                                      "mem_mb": 4000, "runtime": 30},
+                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable",
+                                            "mem_mb": "16000 * attempt", "runtime": 240}}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
         "binds": [
@@ -126,7 +128,7 @@ def found(well, code, seen, do):
 REFUSALS = [
     ("Invalid account", "account-refused", "have {me} added to {account}, or set another slurm_account in {file}"),
     ("Invalid qos", "qos", "ask s3df for the QOS, or correct it in {file}"),
-    ("violates accounting", "limits", "ask the manager of Fermi's allocation for the limit named here, or correct {file}"),
+    ("violates accounting", "limits", "ask for the limit that Slurm names, or correct {file}"),
     ("", "job-refused", "correct mem_mb, runtime, slot or slurm_partition in {file}: no node may run such a job"),
 ]
 # Columns of sacctmgr: first names, then limits.
@@ -184,7 +186,8 @@ def account(site):
         ended, seen = submitted(partition, job), "{}, QOS {}, {} cores, {} MB, {} min".format(*job)
         said = " ".join(re.sub(r"sbatch: (error: )?|allocation failure: ", "", ended.said).split())
         _, code, do = next(each for each in REFUSALS if each[0] in said)
-        if not {"ALL", job.account, f"{job.account.lower()}@{partition}"} & set(allowed):
+        ours = {"ALL", job.account, *(row["account"] for row in families(site, [job]) if allowed != ["ALL"])}
+        if names and not ours & set(allowed):
             do = f"ask s3df for access to {partition}, or set slurm_partition in {file}"
             yield found(False, "partition-closed", f"{partition} takes only accounts {', '.join(allowed)}", do)
         elif ended.status == 0 and job.minutes > 1440 * days + 60 * hours + minutes:
@@ -210,21 +213,27 @@ def listed(what, which):
     rows = [line.split("|") for line in ended.said.splitlines() if ended.status == 0]
     return [dict(zip(columns, row)) for row in rows if len(row) == len(columns)]
 
+def families(site, jobs):
+    """Return accounting's rows of the accounts of jobs, and of all their parents."""
+    charged, partition, rows = [job.account for job in jobs if job.account], site.resources.get("slurm_partition"), []
+    ask = charged + [f"{each.partition('@')[0].lower()}@{partition}" for each in charged]
+    for name in ask:  # the list grows
+        for row in listed("associations", f"account={name}"):
+            if row["user"] in ("", ME):
+                rows.append(row)
+                ask += [row["parentname"]] if row["parentname"] and row["parentname"] not in ask else []
+    return rows
+
 def limits(site):
     """Whether a limit of the accounts, of a parent account, or of a QOS stops all jobs."""
     if not site.slurm:
         return
     most, limited = int(site.profile.get("jobs") or 1), {}
-    charged = [job.account for job in site.jobs() if job.account]
-    ask = charged + [f"{each.partition('@')[0].lower()}@{site.resources.get('slurm_partition')}" for each in charged]
-    qos = [job.qos for job in site.jobs() if job.qos != "usual"]
-    for name in ask:  # the list grows
-        for row in listed("associations", f"account={name}"):
-            if row["user"] in ("", ME):
-                ask += [row["parentname"]] if row["parentname"] and row["parentname"] not in ask else []
-                qos += [row["defaultqos"]] if row["defaultqos"] else []
-                limited.setdefault(row["account"], {}).update(numbers(list(row.items())[4:]))
-    for name in dict.fromkeys(qos + ["normal"] if limited else []):
+    rows = families(site, site.jobs())
+    for row in rows:
+        limited.setdefault(row["account"], {}).update(numbers(list(row.items())[4:]))
+    usual = [row["defaultqos"] for row in rows if row["defaultqos"]] or ["normal"]
+    for name in dict.fromkeys(each for job in site.jobs() for each in (usual if job.qos == "usual" else [job.qos])):
         for row in listed("qos", f"name={name}"):
             limited[f"QOS {name}"] = numbers(list(row.items())[1:])
     for who, given in limited.items():
@@ -234,8 +243,9 @@ def limits(site):
             yield found(False, "limit-submit", f"{who}: {queue} jobs in the queue; the profile has jobs: {most}", do)
     seen = ", ".join(f"{who} {key}={number}" for who, given in limited.items() for key, number in given.items())
     do = "wait, or ask the manager of Fermi's allocation; s3df sets a limit to zero while usage is above 100 %"
-    if not limited:
-        yield found(None, "limits", f"sacctmgr shows nothing about {', '.join(charged)}", "ask s3df for the limits")
+    if not rows:
+        charged = ", ".join(dict.fromkeys(job.account for job in site.jobs()))
+        yield found(None, "limits", f"sacctmgr shows nothing about {charged}", "ask s3df for the limits")
     else:
         yield found(all(all(given.values()) for given in limited.values()), "limits", seen or "no limits", do)
 

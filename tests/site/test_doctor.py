@@ -173,6 +173,16 @@ def test_what_is_wrong_in_slurm_is_found_by_its_name(name: str, slurm: PrivateSl
 
 
 @pytest.mark.slurm
+def test_a_partition_for_the_facility_takes_its_accounts(slurm: PrivateSlurm) -> None:
+    spoil, mend = partition("AllowAccounts=root", "AllowAccounts=ALL")  # the parent of the accounts
+    spoil(slurm)
+    try:
+        assert wrong() == set()
+    finally:
+        mend(slurm)
+
+
+@pytest.mark.slurm
 @pytest.mark.parametrize("name", MISTAKEN)
 def test_what_is_wrong_in_the_profile_is_found_by_its_name(name: str, slurm: PrivateSlurm) -> None:
     codes, profile = MISTAKEN[name]
