@@ -43,9 +43,11 @@ BUILT_IN = {
         "moot": {"file": DATA + "/HalfPipe-moot_keys.txt"},
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
-    "profile": {"executor": "halfpipe", "jobs": 100,
-                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1"},
-                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable"}}},
+    "profile": {"executor": "halfpipe", "jobs": 100, "resources": ["slot=16"], "set-threads": ["batch=4"],
+                "default-resources": {"slurm_partition": "milano", "slurm_account": "fermi:L1",
+                                      "mem_mb": 4000, "runtime": 30},
+                "set-resources": {"batch": {"slurm_account": "fermi:users", "qos": "preemptable",
+                                            "mem_mb": "16000 * attempt", "runtime": 240}}},
     "flight": {
         "runtime": "apptainer", "image": SDF + "/sw/containers/fermi-rhel6.sif",
         "binds": [
@@ -71,6 +73,7 @@ OTHER_HOST = "use a host of Fermi's interactive pool (ssh fermi-devl) or a batch
 CRON_HOST = "sdfcron001"  # the only host of s3df that runs the crontabs of users
 
 Place = namedtuple("Place", "key path writes is_file")
+Job = namedtuple("Job", "account qos cores megabytes minutes")
 Ended = namedtuple("Ended", "status said")  # status None: there is no such program
 
 class Site:
@@ -79,8 +82,7 @@ class Site:
     def __init__(self, config, profile, flight, names, root, quiet):
         self.config, self.profile, self.flight, self.names = config, profile, flight, names
         self.root, self.quiet = root, quiet
-        given = profile.get("default-resources") or {}
-        self.resources = dict(one.split("=", 1) for one in given) if isinstance(given, list) else given
+        self.resources = self.pairs("default-resources")
         self.slurm = profile.get("executor") in {"halfpipe", "slurm"}
 
     def __call__(self, key, otherwise=None):
@@ -89,6 +91,17 @@ class Site:
         for name in key.split("."):
             value = (value or {}).get(name)
         return otherwise if value is None else value
+
+    def pairs(self, key):
+        """Return names and values of a key of the profile, which may be a list of name=value."""
+        given = self.profile.get(key) or {}
+        return dict(one.split("=", 1) for one in given) if isinstance(given, list) else given
+
+    def jobs(self):
+        """Return the largest job of a downlink, and one of history."""
+        batch = dict(self.resources, **self.pairs("set-resources").get("batch", {}))
+        slots, threads = self.pairs("resources").get("slot", 1), self.pairs("set-threads").get("batch", 1)
+        return job_of(self.resources, int(slots), int(slots)), job_of(batch, int(threads), 1)
 
     def places(self):
         """Return the paths of the config, whether HalfPipe writes there, and whether each is a file."""
@@ -100,6 +113,11 @@ class Site:
         found += [Place("paths.map", path, False, False) for path in dict.fromkeys(self("paths.map", {}).values())]
         return [one._replace(path=os.path.join(self.root, one.path)) for one in found if one.path]
 
+def job_of(resources, cores, chunks):
+    """Return the first attempt of a job; a resource is a number, or a text such as "4000 * attempt"."""
+    memory, minutes = [int(re.sub(r"\D.*", "", str(resources.get(key, 1))) or 1) for key in ("mem_mb", "runtime")]
+    return Job(resources.get("slurm_account") or "", resources.get("qos") or "usual", cores, memory * chunks, minutes)
+
 # ---- the probes: each yields findings, the most likely problem first ----
 
 def found(well, code, seen, do):
@@ -107,87 +125,135 @@ def found(well, code, seen, do):
     verdict = UNKNOWN if well is None else GOOD if well else PROBLEM
     return {"verdict": verdict, "code": code, "seen": seen, "do": do if verdict != GOOD else ""}
 
+# What sbatch prints if it refuses a job, the code of the finding, and what to do. The first text that fits counts.
+REFUSALS = [
+    ("Invalid account", "account-refused", "have {me} added to {account}, or set another slurm_account in {file}"),
+    ("Invalid qos", "qos", "ask s3df for the QOS, or correct it in {file}"),
+    ("violates accounting", "limits", "ask for the limit that Slurm names, or correct {file}"),
+    ("", "job-refused", "correct mem_mb, runtime, slot or slurm_partition in {file}: no node may run such a job"),
+]
+# Columns of sacctmgr: first names, then limits.
+COLUMNS = {
+    "associations": "account,user,parentname,defaultqos,grptres,maxtres,grpjobs,grpsubmit,maxjobs,maxsubmit",
+    "qos": "name,grptres,maxtres,maxtrespu,maxtrespa,grpjobs,grpsubmit,maxjobspu,maxsubmitpu,maxjobspa,maxsubmitpa",
+}
+
 def account(site):
-    """Whether Slurm accepts the profile's account, QOS and partition, and how it spells the account."""
-    file, wanted, partition = site.names["profile"], *map(site.resources.get, ("slurm_account", "slurm_partition"))
+    """Whether Slurm has the profile's partition, and accepts jobs with its accounts, QOS and sizes."""
+    file, (tonight, history) = site.names["profile"], site.jobs()
+    wanted, partition = tonight.account, site.resources.get("slurm_partition")
     if not site.slurm:
         return
     if not wanted or not partition:
         yield found(False, "account", "no account or no partition", f"set both in default-resources of {file}")
         return
     ping = run("scontrol", "ping")
-    if ping.status or " is UP" not in ping.said:
-        well = None if ping.status is None else False
-        yield found(well, "slurm-away", last(ping), "see host-slurm" if well is None else "wait, or ask s3df")
+    if ping.status is None:
+        yield found(None, "slurm-away", ping.said, "see host-slurm")
+    elif "Munge" in ping.said:
+        yield found(False, "munge", last(ping, "Munge"), "use another host, or ask s3df to start munged on this one")
+    elif " is UP" not in ping.said:
+        yield found(False, "slurm-away", last(ping, "is DOWN"), "wait, HalfPipe's jobs wait, too; or ask s3df")
+    if " is UP" not in ping.said:
         return
-    names = sorted({line.split("|")[0] for line in associations("account", f"user={ME}")})
+    shown = dict(re.findall(r"(\w+)=(\S+)", run("scontrol", "-o", "show", "partition", partition).said))
+    if "State" not in shown:
+        do = f"set slurm_partition in {file}; sinfo lists all"
+        yield found(False, "partition", f"there is no partition {partition}", do)
+        return
+    nodes = [line.split() for line in run("sinfo", "-h", "-p", partition, "-o", "%D %T").said.splitlines()]
+    up = shown["State"] == "UP" and [each for each in nodes if not re.match("drain|down|maint|fail|unk", each[-1])]
+    code = "partition-nodes" if shown["State"] == "UP" else "partition-down"
+    seen = f"{partition} is {shown['State']}: {', '.join(map(' '.join, nodes))}"
+    do = "wait, jobs wait for it, too; sinfo -R shows the reasons of nodes, and s3df those of a partition"
+    yield found(bool(up), code, seen, do)
+    names = sorted({row["account"] for row in listed("associations", f"user={ME}")})
+    yours = f"sacctmgr lists {', '.join(names) or 'nothing'}"
     if not names:
         yield found(None, "account-list", f"sacctmgr lists no account of {ME}", "ask s3df whether slurmdbd is up")
     bare = wanted.partition("@")[0]
     spellings = list(dict.fromkeys([wanted, bare, f"{bare.lower()}@{partition}"]))
-    tried = {each: submitted(each, partition) for each in spellings}
-    taken = [each for each in spellings if tried[each].status == 0]
+    taken = [each for each in spellings if submitted(partition, tonight._replace(account=each)).status == 0]
     # The profile's spelling comes first, because HalfPipe's executor does not compare it with the list of accounts.
     taken.sort(key=lambda each: (each != wanted, bool(names) and each not in names))
-    said, yours = last(tried[wanted]), f"sacctmgr lists {', '.join(names) or 'nothing'}"
     if taken and taken[0] != wanted:
         do = f'set slurm_account: "{taken[0]}" in {file}; sbatch accepts it'
-        yield found(False, "account-spelling", f"the profile has {wanted} (sbatch: {said}); {yours}", do)
-    elif taken:
-        yield found(True, "account", f"sbatch accepts {wanted} on {partition}; {yours}", "")
-    elif "partition" in said and "account" not in said:
-        yield found(False, "partition", f"{partition}: {said}", f"set slurm_partition in {file}; sinfo lists all")
-    else:
-        do = f"have {ME} added to {bare}, or set another slurm_account in {file}"
-        yield found(False, "account-refused", f"{' and '.join(spellings)}: {said}; {yours}", do)
-    batch = (site.profile.get("set-resources") or {}).get("batch") or {}
-    charged, qos = (batch.get(key) or site.resources.get(key) for key in ("slurm_account", "qos"))
-    if taken and (batch.get("slurm_account") or qos):
-        ended = submitted(charged, partition, *([f"--qos={qos}"] if qos else []))
-        do = f"ask s3df for it, or correct batch in {file}: history must not use up the allocation of Level-1"
-        yield found(ended.status == 0, "qos", f"history as {charged}, QOS {qos}: {last(ended)}", do)
-    elif taken:
-        do = f"give batch in {file} a slurm_account or qos of its own"
+        yield found(False, "account-spelling", f"sbatch refuses {wanted}, the profile's; {yours}", do)
+    jobs = [("account", tonight)] + ([("qos", history)] if history[:2] != tonight[:2] else [])
+    allowed, longest = shown.get("AllowAccounts", "ALL").split(","), shown.get("MaxTime", "")
+    limit = re.match(r"(?:(\d+)-)?(\d+):(\d+):", longest)  # or UNLIMITED
+    days, hours, minutes = map(int, limit.groups(0)) if limit else (999, 0, 0)
+    for good, job in jobs if taken[:1] in ([], [wanted]) else jobs[1:]:
+        ended, seen = submitted(partition, job), "{}, QOS {}, {} cores, {} MB, {} min".format(*job)
+        said = " ".join(re.sub(r"sbatch: (error: )?|allocation failure: ", "", ended.said).split())
+        _, code, do = next(each for each in REFUSALS if each[0] in said)
+        ours = {"ALL", job.account, *(row["account"] for row in families(site, [job]) if allowed != ["ALL"])}
+        if names and not ours & set(allowed):
+            do = f"ask s3df for access to {partition}, or set slurm_partition in {file}"
+            yield found(False, "partition-closed", f"{partition} takes only accounts {', '.join(allowed)}", do)
+        elif ended.status == 0 and job.minutes > 1440 * days + 60 * hours + minutes:
+            yield found(False, "job-long", f"{seen}: MaxTime of {partition} is {longest}", f"shorten runtime in {file}")
+        elif ended.status == 0:
+            yield found(True, good, f"sbatch accepts {seen}; {yours}", "")
+        elif code != "job-refused" or up:
+            yield found(False, code, f"{seen}: {said}; {yours}", do.format(me=ME, account=job.account, file=file))
+    if len(jobs) == 1:
+        do = f"give batch in {file} a slurm_account or qos of its own: history must not use up Level-1's allocation"
         yield found(None, "qos", "history uses the allocation of Level-1", do)
-    nodes = [line.split() for line in run("sinfo", "-h", "-p", partition, "-o", "%D %T").said.splitlines()]
-    up = [each for each in nodes if not re.match("drain|down|maint|fail|unk", each[-1])]
-    if nodes:
-        do = "wait, jobs stay in the queue; sinfo -R shows the reasons"
-        yield found(bool(up), "partition-nodes", f"{partition}: {', '.join(map(' '.join, nodes))}", do)
 
-def submitted(name, partition, *options):
+def submitted(partition, job):
     """Ask Slurm whether it would accept a job, without submitting one."""
-    return run("sbatch", "--test-only", "-t", "1", "--wrap=true", "-A", name, "-p", partition, *options)
+    size = ["-c", str(job.cores), "-t", str(job.minutes), f"--mem={job.megabytes}M"]
+    qos = [f"--qos={job.qos}"] if job.qos != "usual" else []
+    return run("sbatch", "--test-only", "--wrap=true", "-A", job.account, "-p", partition, *(size + qos))
 
-def associations(columns, *which):
-    """Return lines of accounting's associations, or an empty list if it does not answer."""
-    ended = run("sacctmgr", "-n", "-P", "show", "associations", f"format={columns}", "where", *which)
-    return ended.said.splitlines() if ended.status == 0 else []
+def listed(what, which):
+    """Return rows of accounting (associations or qos), or an empty list if it does not answer."""
+    columns = COLUMNS[what].split(",")
+    ended = run("sacctmgr", "-n", "-P", "show", what, "format=" + COLUMNS[what], "where", which)
+    rows = [line.split("|") for line in ended.said.splitlines() if ended.status == 0]
+    return [dict(zip(columns, row)) for row in rows if len(row) == len(columns)]
+
+def families(site, jobs):
+    """Return accounting's rows of the accounts of jobs, and of all their parents."""
+    charged, partition, rows = [job.account for job in jobs if job.account], site.resources.get("slurm_partition"), []
+    ask = charged + [f"{each.partition('@')[0].lower()}@{partition}" for each in charged]
+    for name in ask:  # the list grows
+        for row in listed("associations", f"account={name}"):
+            if row["user"] in ("", ME):
+                rows.append(row)
+                ask += [row["parentname"]] if row["parentname"] and row["parentname"] not in ask else []
+    return rows
 
 def limits(site):
-    """Whether a limit of the account, or of a parent account, stops all jobs."""
+    """Whether a limit of the accounts, of a parent account, or of a QOS stops all jobs."""
     if not site.slurm:
         return
-    wanted, most = site.resources.get("slurm_account", ""), int(site.profile.get("jobs") or 1)
-    ask = [wanted, f"{wanted.partition('@')[0].lower()}@{site.resources.get('slurm_partition')}"]
-    columns, limited = ["grpjobs", "grpsubmit", "maxjobs", "maxsubmit"], {}
-    for name in ask:  # the list grows
-        for line in associations("account,user,parentname,grptres," + ",".join(columns), f"account={name}"):
-            who, user, parent, tres, *rest = line.split("|") if line.count("|") > 3 else [name, None, "", ""]
-            if user in ("", ME):
-                ask += [parent] if parent and parent not in ask else []
-                limited[who, user] = dict(part.split("=") for part in tres.split(",") if part)
-                limited[who, user].update(each for each in zip(columns, rest) if each[1])
-    said = [f"{who} {key}={value}" for (who, _), given in limited.items() for key, value in given.items()]
-    for (who, _), given in limited.items():
-        queue = min(int(given.get(key, most)) for key in ("grpsubmit", "maxsubmit"))
+    most, limited = int(site.profile.get("jobs") or 1), {}
+    rows = families(site, site.jobs())
+    for row in rows:
+        limited.setdefault(row["account"], {}).update(numbers(list(row.items())[4:]))
+    usual = [row["defaultqos"] for row in rows if row["defaultqos"]] or ["normal"]
+    for name in dict.fromkeys(each for job in site.jobs() for each in (usual if job.qos == "usual" else [job.qos])):
+        for row in listed("qos", f"name={name}"):
+            limited[f"QOS {name}"] = numbers(list(row.items())[1:])
+    for who, given in limited.items():
+        queue = min([number for key, number in given.items() if "submit" in key] + [most])
         if 0 < queue < most:
             do = f"set jobs: {queue} in {site.names['profile']}"
             yield found(False, "limit-submit", f"{who}: {queue} jobs in the queue; the profile has jobs: {most}", do)
+    seen = ", ".join(f"{who} {key}={number}" for who, given in limited.items() for key, number in given.items())
     do = "wait, or ask the manager of Fermi's allocation; s3df sets a limit to zero while usage is above 100 %"
-    well = not any(each.endswith("=0") for each in said) if limited else None
-    seen = (", ".join(dict.fromkeys(said)) or "no limits") if limited else f"sacctmgr shows nothing about {wanted}"
-    yield found(well, "limits", seen, do if limited else "ask s3df for the limits")
+    if not rows:
+        charged = ", ".join(dict.fromkeys(job.account for job in site.jobs()))
+        yield found(None, "limits", f"sacctmgr shows nothing about {charged}", "ask s3df for the limits")
+    else:
+        yield found(all(all(given.values()) for given in limited.values()), "limits", seen or "no limits", do)
+
+def numbers(cells):
+    """Return the limits in cells of sacctmgr, such as grptres: cpu=20,node=0 or grpjobs: 5."""
+    parts = [(key, each.rpartition("=")) for key, cell in cells for each in cell.split(",")]
+    return {f"{key} {part[0]}".strip(): int(part[2]) for key, part in parts if part[2].isdigit()}
 
 def python(site):
     """Whether there is a Python for HalfPipe and the tools to build its environment, and whether pip finds packages."""
@@ -483,10 +549,10 @@ def run(*words, given="", **environment):
         return Ended(None, f"{words[0]}: {error.strerror}")
     return Ended(done.returncode, done.stdout.strip())
 
-def last(ended):
+def last(ended, what="error|fail|fatal"):
     """Return the last line of a program's output with an error, or else its last line."""
     lines = ended.said.splitlines() or ["(it printed nothing)"]
-    return ([line for line in lines if re.search("error|fail|fatal", line, re.I)] or lines)[-1].strip()
+    return ([line for line in lines if re.search(what, line, re.I)] or lines)[-1].strip()
 
 def together(site):
     """Yield the findings of all probes in their order, none later than `SECONDS`."""

@@ -1,13 +1,15 @@
 """The Slurm executor of Snakemake, for groups: the jobs of a group run side by side in one Slurm job.
 
-It differs from the executor of ``snakemake-executor-plugin-slurm`` in five ways, which docs/upstream.md describes for
+It differs from the executor of ``snakemake-executor-plugin-slurm`` in six ways, which docs/upstream.md describes for
 its maintainers:
 
 - One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
   starts a second Snakemake for each job, and one job after the other.
 - A second attempt runs only the jobs whose products are missing or older than this command.
 - A preempted Slurm job is submitted again as it was, and a cancelled one has failed. The plugin waits for both forever.
-- If Slurm refuses a job for good, the command ends with one sentence. If Slurm refuses it for now, the job waits.
+- A node that failed is not excluded from later jobs, because Slurm does not use it while it is down.
+- If Slurm refuses a job for good, the command ends with one sentence. If Slurm refuses it for now, the job waits. A
+  refusal that is in neither list counts as temporary for an hour.
 - The account is not looked up in advance, because a site may translate it at submission, and sbatch refuses a wrong
   one.
 """
@@ -15,6 +17,7 @@ its maintainers:
 import json
 import shlex
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,36 +35,73 @@ from halfpipe.process.programs import answer
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-AGAIN_SECONDS = 30.0  # between two attempts to submit a job that Slurm refuses for now
+AGAIN_SECONDS = 60.0  # between two attempts to submit a job that Slurm refuses for now
+UNKNOWN_SECONDS = 3600.0  # how long a refusal counts as temporary that is not in `REFUSALS`
 BY_SBATCH = (
     "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
 )
-# Words of sbatch if it refuses a job for now (src/common/slurm_errno.c of Slurm 24.11).
-FOR_NOW = (
-    "temporarily unable",
-    "unable to contact",
-    "socket timed out",
-    "connection refused",
-    "connection timed out",
-    "communication",
-    "zero bytes",
-    "qosmaxsubmit",
-    "assocmaxsubmit",
-    "assocgrpsubmit",
-    "qosgrpsubmit",
-    "job violates accounting/qos policy (job submit limit",
-    "try again",
-    "resource temporarily",
-)
-# Words of sbatch if it refuses a job for good, and the key of the profile to correct.
-KEYS = {
-    "account": "default-resources: slurm_account",
-    "partition": "default-resources: slurm_partition",
-    "qos": "default-resources: qos",
-    "memory": "set-resources: mem_mb",
-    "node configuration": "default-resources: slurm_partition, mem_mb",
-    "time limit": "default-resources: runtime",
+# What sbatch prints when Slurm refuses a job, and the key of the profile to correct. None: nothing, because the refusal
+# passes. The first text that fits counts. These are Slurm's own texts for its error numbers, the same in 24.11 and
+# 25.05 (src/common/slurm_errno.c), the names of its limits, and the C library's texts for the network.
+REFUSALS: dict[str, str | None] = {
+    "SubmitJob": None,  # the queue is full: all limits of submitted jobs have this in their names
+    "Communication connection failure": None,
+    "Message send failure": None,
+    "Message receive failure": None,
+    "Protocol authentication error": None,  # munge is down
+    "Unable to contact slurm controller": None,
+    "Rate limit exceeded": None,
+    "Unable to create job record, try again": None,
+    "MaxJobCount limit reached": None,
+    "Requested partition configuration not available now": None,
+    "Requested nodes are busy": None,
+    "I/O error writing script/environment to file": None,
+    "standby mode": None,
+    "Requested operation is presently disabled": None,
+    "Required node not available (down, drained or reserved)": None,
+    "Required partition not available (inactive or drain)": None,
+    "Requested account has breached requested QOS usage threshold": None,
+    "Partition in DOWN state": None,
+    "System submissions disabled": None,
+    "Job can not start due to maintenance reservation.": None,
+    "Max powered up nodes reached": None,
+    "Header lengths are longer than data received": None,
+    "Socket timed out on send/recv operation": None,
+    "Zero Bytes were transmitted or received": None,
+    "Unable to connect to database": None,
+    "Resource temporarily unavailable": None,
+    "Connection refused": None,
+    "Connection reset by peer": None,
+    "Connection timed out": None,
+    "No route to host": None,
+    "Invalid account or account/partition combination specified": "default-resources: slurm_account",
+    "Invalid or unknown association": "default-resources: slurm_account",
+    "Access/permission denied": "default-resources: slurm_account, slurm_partition",
+    "Invalid partition name specified": "default-resources: slurm_partition",
+    "No partition specified or system default partition": "default-resources: slurm_partition",
+    "User's group not permitted to use this partition": "default-resources: slurm_partition",
+    "Invalid qos specification": "default-resources: qos",
+    "Job violates accounting/QOS policy": "set-resources: mem_mb, runtime, or default-resources: qos",  # DenyOnLimit
+    "Requested time limit is invalid": "default-resources: runtime",
+    "Time limit specification required": "default-resources: runtime",
+    "Memory required by task is not available": "set-resources: mem_mb",
+    "Requested node configuration is not available": "default-resources: slurm_partition, mem_mb",
+    "More processors requested than permitted": "resources: slot",
+    "CPU count specification invalid": "resources: slot",
+    "Node count specification invalid": "set-resources: slurm_extra",
+    "Invalid feature specification": "set-resources: slurm_extra",
+    "Invalid generic resource (gres) specification": "set-resources: slurm_extra",
+    "Invalid --nice value": "set-resources: slurm_extra",
+    "Requested reservation is invalid": "set-resources: slurm_extra",
+    "Access denied to requested reservation": "set-resources: slurm_extra",
+    'Try "sbatch --help"': "set-resources: slurm_extra",
 }
+UNKNOWN = "what Slurm names"
+
+
+def key_for(words: str) -> str | None:
+    """Return the key of the profile that corrects a refusal; None if the refusal passes."""
+    return next((key for text, key in REFUSALS.items() if text in words), UNKNOWN)
 
 
 class Executor(SlurmExecutor):  # type: ignore[misc]
@@ -74,7 +114,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         mark.touch()
         self._begun = mark.stat().st_mtime
         self._is_over = threading.Event()
-        self._refused_for_now = set[int]()
+        self._refusals = dict[int, str]()
 
     # upstream/group-jobs-local.patch makes the next two methods a setting of the plugin.
     def additional_general_args(self) -> str:
@@ -94,27 +134,43 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_job(self, job: Any) -> None:
-        """Submit a job, repeatedly while Slurm refuses it for now. If another error occurs, the job fails.
+        """Submit a job, repeatedly while Slurm refuses it for now. If Slurm refuses it for good, end the command.
 
-        The plugin's own handler fails for a group, and the head would wait for the job forever.
+        If another error occurs, the job fails. The plugin's own handler fails for a group, and the head would wait for
+        the job forever.
         """
         # The handler of Exception goes with upstream/group-exception.patch.
+        unknown_since = time.monotonic()
         while True:
-            self._refused_for_now.discard(id(job))
             try:
                 super().run_job(job)
             except Exception as error:
                 self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {error!r}")
-            if id(job) not in self._refused_for_now or self._is_over.wait(AGAIN_SECONDS):
+            words = self._refusals.pop(id(job), None)
+            if words is None:
+                return
+            key = key_for(words)
+            if key is None:
+                unknown_since = time.monotonic()
+            elif key != UNKNOWN or time.monotonic() - unknown_since >= UNKNOWN_SECONDS:
+                self._end(job, words, key)
+                return
+            most = f", for {UNKNOWN_SECONDS / 60:g} min at most" if key else ""
+            self.logger.warning(
+                f"Slurm accepts no job now, trying again in {AGAIN_SECONDS:g} s{most}: {words}"
+            )
+            if self._is_over.wait(AGAIN_SECONDS):
                 return
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
-        """Handle preempted and cancelled jobs, which the plugin does not recognize, and leave the others to the plugin.
+        """Handle the ends of jobs that the plugin handles in another way, and leave the others to the plugin.
 
         A preempted job is submitted again with the same resources. A cancelled job counts as failed: sacct prints
-        ``CANCELLED by 0``, and the plugin looks for ``CANCELLED``.
+        ``CANCELLED by 0``, and the plugin looks for ``CANCELLED``. So does a job whose node failed. The plugin would
+        exclude the node from all later jobs, until a small partition is empty; Slurm itself takes the node out of use
+        while it is down.
         """
         states = self._states() if active_jobs else {}
         others = []
@@ -125,9 +181,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                         f"Slurm job {one.external_jobid} was preempted and is submitted again"
                     )
                     self._job_submission_executor.submit(self.run_job, one.job)
-                case "CANCELLED":  # goes with upstream/cancelled.patch
+                # "CANCELLED" goes with upstream/cancelled.patch.
+                case "CANCELLED" | "NODE_FAIL" as state:
                     log = str(one.aux["slurm_logfile"])
-                    self.report_job_error(one, msg="cancelled in Slurm. ", aux_logs=[log])
+                    self.report_job_error(one, msg=f"{state} in Slurm. ", aux_logs=[log])
                 case _:
                     others.append(one)
         async for one in super().check_active_jobs(others):
@@ -140,35 +197,29 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         return {job: state.split()[0] for job, state in rows if state}
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
-        """Handle a job that was not submitted: note that it can be tried again, or end the command.
+        """Note a refusal by sbatch for `run_job`. After another error, the one job fails.
 
-        The plugin calls this in the thread that submits. An error that is not from sbatch fails the one job.
+        The plugin calls this in the thread that submits.
         """
-        logs = [Path(str(log)).absolute() for log in job_info.job.log]  # of all jobs of a group
-        if not msg.startswith(BY_SBATCH):
-            for log in logs:
-                Failure("executor", in_a_line(msg)).write(log)
-            super()._report_job_error_threadsafe(job_info, msg)
+        if msg.startswith(BY_SBATCH):
+            words = in_a_line(msg.partition("    sbatch call:")[0].removeprefix(BY_SBATCH)).strip()
+            self._refusals[id(job_info.job)] = words
             return
-        words = in_a_line(msg.partition("    sbatch call:")[0].removeprefix(BY_SBATCH)).strip()
-        if any(each in words.lower() for each in FOR_NOW):
-            self.logger.warning(f"Slurm accepts no job now, trying again in {AGAIN_SECONDS:g} s: {words}")
-            self._refused_for_now.add(id(job_info.job))
-            return
+        _write(Failure("executor", in_a_line(msg)), job_info.job)
+        super()._report_job_error_threadsafe(job_info, msg)
+
+    def _end(self, job: Any, words: str, key: str) -> None:
+        """End the command, once, because Slurm refuses a job for good."""
         if self._is_over.is_set():
             return
         self._is_over.set()
-        keys = [key for word, key in KEYS.items() if word in words.lower()]
-        had = {name: job_info.job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
+        had = {name: job.resources.get(name) for name in ("slurm_account", "slurm_partition", "qos")}
         why = Failure(
             "executor",
             f"Slurm refused the job: {words} (asked for {json.dumps(had)})",
-            Remedy(
-                first=f"correct {keys[0] if keys else 'the resources'} in the profile, then rerun the command"
-            ),
+            Remedy(first=f"correct {key} in the profile, then rerun the command"),
         )
-        for log in logs:
-            why.write(log)
+        _write(why, job)
         self.cancel_jobs(list(self.active_jobs))
         self.workflow.scheduler.executor_error_callback(WorkflowError(why.text))
 
@@ -176,6 +227,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """Cancel jobs, and submit no more."""
         self._is_over.set()
         super().cancel_jobs(active_jobs)
+
+
+def _write(why: Failure, job: Any) -> None:
+    """Record why a job, or all jobs of a group, failed."""
+    for log in job.log:
+        why.write(Path(str(log)).absolute())
 
 
 class _Left:

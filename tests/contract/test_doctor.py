@@ -126,31 +126,15 @@ FILLS = f"head -c 2m /dev/zero >{{home}}{STAGE}/fill 2>/dev/null || true"
 TOUCHES = f"for n in 1 2 3 4 5 6 7 8 9; do touch {{home}}{STAGE}/$n 2>/dev/null || true; done"
 SAYS = "import sys; print('3.12.4'); import no_ensurepip"
 NO_VENV = f'case "$*" in *ensurepip*) exec {sys.executable} -c "{SAYS}";; esac'
-REFUSED = "Invalid account or account/partition combination specified"
-PROFILE = f"{CHECKOUT}/profiles/s3df/profile"
 PUBLIC_HOME = "/sdf/data/fermi/public_html"
 BOARD = f"{PUBLIC_HOME}/halfpipe"
 PUBLIC = {"board": {"dir": BOARD}}
-NOWHERE = {"slurm_account": "fermi:l1@milano", "slurm_partition": "nowhere"}
 BINDS = ["/sdf", "/scratch", "/sdf/group/fermi/a:/afs/slac/g/glast"]
 PROXY = "export PIP_INDEX_URL=file:///opt/no-index https_proxy=http://me:secret@proxy:3128"
 
-# What is wrong: the codes that the doctor finds, what the first remedy contains, and how the site becomes so.
+# What is wrong, besides Slurm (tests/site/test_doctor.py).
+# The codes that the doctor finds, what the first remedy contains, and how the site becomes so.
 FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
-    "the account is spelled otherwise": ("account-spelling", f'slurm_account: "fermi:l1@milano" in {PROFILE}',
-        both(
-        has(account="fermi:L1"), answers("sbatch", f"*-A fermi:L1*|1|{REFUSED}"))),
-    "Slurm takes no spelling of the account": ("account-refused limits", "have shift added to nonsense",
-        has(account="nonsense")),
-    "slurmdbd is away": ("account-list limits", "ask s3df whether slurmdbd is up",
-        answers("sacctmgr", "*|1|sacctmgr: error: _open_persist_conn: failed to open persistent connection")),
-    "no such partition": ("partition", f"slurm_partition in {PROFILE}",
-        both(has(profile={"default-resources": NOWHERE}), answers("sinfo", "*|0|"))),
-    "all nodes are drained": ("partition-nodes", "sinfo -R", answers("sinfo", "*|0|200 drained*\\n70 down")),
-    "the QOS of history is not ours": ("qos", "ask s3df",
-        has(profile={"set-resources": {"batch": {"qos": "gold"}}})),
-    "slurmctld does not answer": ("slurm-away", "wait",
-        answers("scontrol", "ping|1|Slurmctld(primary) at sdfctl is DOWN")),
     "Python is 3.6": ("python", "make .venv PYTHON=",
         lambda site: site.python('case "$*" in *ensurepip*) echo 3.6.8; echo whole; exit;; esac', THIS)),
     "Python has no venv": ("python", "make .venv PYTHON=", lambda site: site.python(NO_VENV, THIS)),
@@ -199,10 +183,6 @@ FAULTS: dict[str, tuple[str, str, Callable[[S3df], object]]] = {
     "no level-0 for a day": ("level0", "ask the ISOC where level-0 is ingested", no_level_0_for_a_day),
     "the copy of level-0 is down": ("level0-copy", "set level0.fetch to null",
         answers("xrdfs", "*|54|[FATAL] Connection error")),
-    "the facility is at zero nodes": ("limits", "usage is above 100 %",
-        answers("sacctmgr", "*account=fermi|0|fermi||root|node=0||||", at=1)),
-    "the queue is shorter than the profile has jobs": ("limit-submit", "jobs: 20 in",
-        answers("sacctmgr", "*account=fermi:l1@milano|0|fermi:l1@milano|shift||||||20", at=1)),
     "no client of the pipeline": ("client-missing", "submit.command", no_client),
     "the client of the pipeline is refused": ("client", "send this to the pipeline's maintainers",
         answers("pipeline", "*|1|java.rmi.ConnectException: Connection refused to host")),

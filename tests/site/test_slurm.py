@@ -7,12 +7,15 @@ are skipped.
 """
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +31,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
 from halfpipe.status.receipt_check import Check
 from halfpipe_simulator.scenario import Scenario
+from snakemake_executor_plugin_halfpipe import REFUSALS, UNKNOWN, key_for
 from tests.support.golden_cases import build, read_case
 from tests.support.harness import event_records
 from tests.support.in_process import ROOT
@@ -35,6 +39,7 @@ from tests.support.leases import leases
 from tests.support.private_slurm import (
     ACCOUNT,
     HISTORY_ACCOUNT,
+    NORMAL,
     PARTITION,
     PREEMPTABLE,
     PrivateSlurm,
@@ -53,6 +58,24 @@ CHUNKS = 6
 Tree = Mapping[str, bytes]
 EVERY = [f"2304{day:02d}{number:03d}" for day in range(1, 21) for number in range(1, 11)]
 MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)]
+# Snakemake with an executor that waits less. The jobs are as usual.
+HURRIED = """
+import snakemake_executor_plugin_halfpipe as executor
+from snakemake.cli import main
+executor.AGAIN_SECONDS, executor.UNKNOWN_SECONDS = {}, {}
+main()
+"""
+# Slurm's error numbers that pass, and those that do not, among all that sbatch may meet (slurm_errno.h).
+TEMPORARY = {
+    1001, 1002, 1003, 1007, *range(1800, 1806), 2007, 2015, 2016, 2019, 2027, 2037, 2068, 2070, 2074, 2101, 2105, 2118,
+    2131, 2177, 5003, 5004, 5005, 7000,
+}  # fmt: skip
+FINAL = {
+    2000, 2001, 2002, 2003, 2005, 2006, 2014, 2029, 2044, 2045, 2050, 2051, 2052, 2053, 2066, 2069, 2072, 2123, 2167,
+    8000,
+}  # fmt: skip
+SYSTEM = {errno.EAGAIN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH}
+SBATCH_WAITS = {1804, 1805, 2007, 2016}  # sbatch itself tries again for minutes
 
 
 @dataclass
@@ -61,10 +84,16 @@ class SlurmSite(Site):
 
     env: Mapping[str, str] = field(default_factory=dict)
     profile: str = PROFILE
+    seconds: tuple[int, int] | None = (
+        None  # of the executor: between attempts, and how long an unknown refusal may last
+    )
 
     def command(self, *arguments: str) -> list[str]:
         configfile = os.path.relpath(self.configfile, ROOT)
-        return [str(SNAKEMAKE), "--profile", self.profile, *arguments, "--configfile", configfile]
+        snakemake = (
+            [sys.executable, "-c", HURRIED.format(*self.seconds)] if self.seconds else [str(SNAKEMAKE)]
+        )
+        return [*snakemake, "--profile", self.profile, *arguments, "--configfile", configfile]
 
     def snakemake(self, *arguments: str) -> Ended:
         return run(self.command(*arguments), self.env)
@@ -252,23 +281,102 @@ def test_a_downlink_survives_daemons_that_are_down_and_a_drained_node(
     site.check(undisturbed, "COMPLETED")
 
 
-def test_a_submission_waits_for_slurmctld_and_for_room_in_the_queue(
-    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Tree
+# What makes Slurm refuse jobs for now: words of the refusal, the trouble, and its end.
+TROUBLES: dict[str, tuple[Callable[[PrivateSlurm], object], Callable[[PrivateSlurm], object]]] = {
+    "Unable to contact slurm controller": (
+        lambda slurm: slurm.stop_daemon("slurmctld"),
+        lambda slurm: slurm.start_daemon("slurmctld"),
+    ),
+    "Protocol authentication error": (
+        lambda slurm: slurm.stop_daemon("munged"),
+        lambda slurm: slurm.start_daemon("munged"),
+    ),
+    "AssocGrpSubmitJobsLimit": (
+        lambda slurm: slurm.modify("account", full_account(ACCOUNT), "set", "GrpSubmitJobs=0"),
+        lambda slurm: slurm.modify("account", full_account(ACCOUNT), "set", "GrpSubmitJobs=-1"),
+    ),
+    "Required partition not available": (
+        lambda slurm: slurm.partition("DRAIN"),
+        lambda slurm: slurm.partition("UP"),
+    ),
+    "System submissions disabled": (lambda slurm: slurm.refuse(2105), lambda slurm: slurm.refuse()),
+}
+
+
+@pytest.mark.parametrize("words", TROUBLES)
+def test_a_submission_waits_while_slurm_refuses_it_for_now(
+    words: str, tmp_path: Path, daemons: PrivateSlurm, undisturbed: Tree
 ) -> None:
     site = golden_site(tmp_path, daemons.env)
-    daemons.stop_daemon("slurmctld")
+    site.seconds = (3, 3600)
+    begin, end = TROUBLES[words]
+    begin(daemons)
     with site.running(f"dl={DL}") as running:
         try:
-            wait_for("a refusal", lambda: "Slurm accepts no job now" in running.log.read_text(), 60)
-            daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=0")
+            running.wait_for("two refusals", lambda: running.log.read_text().count(words) > 1, 90)
         finally:
-            daemons.start_daemon("slurmctld")
-        try:
-            wait_for("another", lambda: running.log.read_text().count("Slurm accepts no job now") > 1, 120)
-        finally:
-            daemons.modify("account", full_account("fermi:L1"), "set", "GrpSubmitJobs=-1")
+            end(daemons)
         running.ended().good()
+    assert "for 60 min at most" not in running.log.read_text()
     site.check(undisturbed, "COMPLETED")
+
+
+def test_an_unknown_refusal_is_tried_again_for_some_time_and_then_ends_the_command(
+    tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    """Here for 0.1 min, otherwise for an hour."""
+    site = golden_site(tmp_path, daemons.env)
+    site.seconds = (3, 6)
+    daemons.refuse(2090)
+    try:
+        ended = site.snakemake(f"dl={DL}").bad("Slurm internal error")
+    finally:
+        daemons.refuse()
+    assert ended.said.count("again in 3 s, for 0.1 min at most") == 2
+    assert ended.said.count("Slurm refused the job") == 1
+    why = Failure.read(site.work / paths.log("decode_chunk", DL, "00001"))
+    assert why is not None
+    assert why.code == "executor"
+    site.nothing_left()
+
+
+def test_every_refusal_of_slurm_has_one_class(daemons: PrivateSlurm) -> None:
+    """By the texts that this Slurm has for its numbers, and by what sbatch prints when slurmctld answers with some."""
+    (library,) = Path("/usr/lib").glob("*/slurm-wlm/libslurmfull.so")
+    text_of = ctypes.CDLL(str(library)).slurm_strerror
+    text_of.restype = ctypes.c_char_p
+    texts = {number: text_of(number).decode() for number in range(1, 13000)}
+    classes = {number: key_for(text) for number, text in texts.items()}
+    temporary = {number for number, key in classes.items() if key is None}
+    final = {number for number, key in classes.items() if key not in {None, UNKNOWN}}
+    assert temporary - SYSTEM == TEMPORARY
+    assert final == FINAL
+    known = {text for text in REFUSALS for said in texts.values() if text in said}
+    assert set(REFUSALS) - known == {"SubmitJob", "MaxJobCount limit reached", 'Try "sbatch --help"'}
+    sbatch = ["sbatch", f"--account={ACCOUNT}", f"--partition={PARTITION}", "--wrap=true"]
+    try:
+        for number in sorted(TEMPORARY | FINAL | {2090, 3000}):
+            if number not in SBATCH_WAITS:
+                daemons.refuse(number)
+                done = daemons.done(*sbatch)
+                assert (done.returncode, key_for(done.stderr)) == (1, classes[number]), (number, done.stderr)
+    finally:
+        daemons.refuse()
+
+
+@pytest.mark.parametrize("limit", ["MaxTRESPerJob=cpu={}", "MaxTRESPerUser=mem={}", "MaxWall={}"])
+def test_a_size_that_the_qos_denies_is_a_final_refusal(
+    limit: str, tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    site = golden_site(tmp_path, daemons.env)
+    daemons.modify("qos", NORMAL, "set", "Flags=DenyOnLimit", limit.format(2))
+    try:
+        ended = site.snakemake(f"dl={DL}").bad("set-resources: mem_mb, runtime")
+    finally:
+        daemons.modify("qos", NORMAL, "set", "Flags=-1", limit.format(-1))
+    assert ended.said.count("Slurm refused the job") == 1
+    assert site.jobs() == []
+    site.nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -286,6 +394,21 @@ def test_a_final_refusal_of_slurm_ends_the_command_with_one_sentence(
     assert len(ended.said) < 3000
     assert site.jobs() == []
     site.nothing_left()
+
+
+def test_a_job_whose_node_failed_is_submitted_again_also_on_the_only_node(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Tree
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--pause", "8")
+    with site.running(f"dl={DL}") as running:
+        site.wait_for_decoders()
+        try:
+            daemons.fail_node()
+            running.wait_for("another submission", lambda: len(site.jobs()) > 1, 120)
+        finally:
+            daemons.resume()
+        running.ended().good()
+    site.check(undisturbed, "NODE_FAIL", "COMPLETED", killed=True)
 
 
 def test_a_cancelled_job_is_submitted_again(tmp_path: Path, daemons: PrivateSlurm, undisturbed: Tree) -> None:

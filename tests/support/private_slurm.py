@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -127,6 +128,7 @@ class PrivateSlurm:
         self.env = {"SLURM_CONF": str(home / "slurm.conf")}
         self._munge, self._mariadb = home / "munge" / "socket", home / "mariadb.socket"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._script_time = 0.0
         self._ports = free_ports("slurmctld", "slurmd", "slurmdbd")
 
     def run(self, *command: str, check: bool = True) -> str:
@@ -274,13 +276,30 @@ class PrivateSlurm:
         """Limit the nodes that an account uses at a time; -1: no limit. With 0 its jobs wait (AssocGrpNodeLimit)."""
         self.modify("account", full_account(account), "set", f"GrpTRES=node={nodes}")
 
+    def refuse(self, number: int = 0) -> None:
+        """Have slurmctld refuse every job with one of Slurm's error numbers; 0: accept jobs again."""
+        script = self.home / "job_submit.lua"
+        script.write_text(JOB_SUBMIT_LUA.replace("return slurm.SUCCESS", f"return {number}", 1))
+        self._script_time = max(
+            self._script_time + 1, time.time()
+        )  # slurmctld looks for a newer script, in seconds
+        os.utime(script, (self._script_time, self._script_time))
+
+    def partition(self, state: str) -> None:
+        """Set the state of the partition: ``UP``, ``DOWN``, ``DRAIN`` or ``INACTIVE``."""
+        self.run("scontrol", "update", f"PartitionName={PARTITION}", f"State={state}")
+
+    def fail_node(self) -> None:
+        """Fail the node; its jobs end with ``NODE_FAIL``, and it is down until `resume`."""
+        self.run("scontrol", "update", f"NodeName={NODE}", "State=DOWN", "Reason=test")
+
     def drain(self) -> None:
         """Keep the node from starting jobs; running jobs continue."""
         self.run("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=test")
 
     def resume(self) -> None:
-        """Let the node start jobs again."""
-        self.run("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+        """Let the node start jobs again; a node that was down may have done so by itself."""
+        self.run("scontrol", "update", f"NodeName={NODE}", "State=RESUME", check=False)
 
     def node_state(self) -> str:
         """Return the state of the node, such as ``idle``, ``mixed``, ``draining`` or ``drained``."""

@@ -28,19 +28,20 @@ IMAGE = "/sdf/group/fermi/sw/containers/fermi-rhel6.sif"
 PIPELINE = "/sdf/group/fermi/sw/pipeline-II/dev/pipeline"
 ISOC = "/sdf/group/fermi/a/isoc/flightOps/rhel6_gcc44/ISOC_PROD/bin"
 SAYS = {
-    "scontrol": ["ping|0|Slurmctld(primary) at sdfctl is UP"],
+    "scontrol": [
+        "ping|0|Slurmctld(primary) at sdfctl is UP",
+        "*partition milano|0|PartitionName=milano State=UP",
+    ],
     "sacctmgr": [
-        "*format=account where user=*|0|fermi:l1@milano\\nfermi:users@milano",
-        "*account=fermi:L1|0|",
-        "*account=fermi:l1@milano|0|fermi:l1@milano||fermi|node=40||||\\nfermi:l1@milano|shift||||||500",
-        "*account=fermi|0|fermi||root|||||",
-        "*account=root|0|root|||||||",
+        "*where user=*|0|fermi:l1@milano|shift|fermi|||||||",
+        "*where account=fermi:l1@milano|0|fermi:l1@milano||fermi||node=40|||||",
+        "*where account=fermi:users@milano|0|fermi:users@milano|shift|fermi|preemptable||||||500",
+        "*where account=fermi|0|fermi||root|||||||",
+        "*where name=*|0|normal||||||||||",
+        "*|0|",
     ],
     "sbatch": [
-        "*nowhere*|1|sbatch: error: invalid partition specified: nowhere\\nallocation failure: Invalid partition name",
-        "*nonsense*|1|allocation failure: Invalid account or account/partition combination specified",
-        "*--qos=gold*|1|allocation failure: Invalid qos specification",
-        "--test-only*|0|sbatch: Job 1 to start at 2026-11-30T06:06:02 using 1 processors in partition milano",
+        "--test-only*|0|sbatch: Job 1 to start at 2026-11-30T06:06:02 using 1 processors in partition milano"
     ],
     "sinfo": ["*|0|200 mixed\\n12 drained"],
     "squeue": ["*|0|"],

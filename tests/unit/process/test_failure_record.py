@@ -6,14 +6,12 @@ import logging
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import snakemake_executor_plugin_halfpipe as executor
@@ -26,7 +24,6 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
 from tests.support.harness import failure_code
-from tests.support.servers import put_program
 from tests.support.workflow import Site
 
 
@@ -212,40 +209,15 @@ def test_the_executor_reads_the_state_of_a_job_in_one_word(monkeypatch: pytest.M
     assert one._states() == {"11": "CANCELLED", "12": "PREEMPTED", "14": "RUNNING"}
 
 
-@pytest.mark.parametrize(
-    ("said", "outcome", "key"),
-    [
-        ("Socket timed out on send/recv operation", "again", ""),
-        ("Job violates accounting/QOS policy (job submit limit, ...)", "again", ""),
-        ("Invalid account or account/partition combination", "ended", "slurm_account"),
-        ("Invalid qos specification", "ended", "qos"),
-        ("Requested time limit is invalid", "ended", "runtime"),
-        ("", "failed", ""),
-    ],
-)
-def test_a_job_that_is_not_submitted_is_tried_again_or_ends_the_command_or_fails(
-    said: str, outcome: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended, failed = list[object](), list[object]()
-    log, cancelled = tmp_path / "job.log", tmp_path / "cancelled"
-    put_program(tmp_path, "scancel", f'echo "$*" >> {cancelled}', monkeypatch)
-    job = SimpleNamespace(log=[log, tmp_path / "other.log"], resources={})
-    one = object.__new__(executor.Executor)
-    one.workflow = SimpleNamespace(scheduler=SimpleNamespace(executor_error_callback=ended.append))
-    one.logger, one.report_job_error = logging.getLogger("executor"), lambda *_, **__: failed.append(1)
-    one.active_jobs, one._main_event_loop = [SubmittedJobInfo(job, external_jobid="4711")], None
-    one._is_over, one._refused_for_now, one._submitted_job_clusters = threading.Event(), set(), set()
-    for _ in range(1 if outcome == "failed" else 2):  # two jobs that are refused end the command once
-        by = f"{executor.BY_SBATCH} '{said}'.\n    sbatch call: --qos" if said else "no answer"
-        one._report_job_error_threadsafe(SubmittedJobInfo(job), by)
-    assert [len(ended), len(failed), len(one._refused_for_now)] == [
-        outcome == each for each in ("ended", "failed", "again")
-    ]
-    assert cancelled.exists() == one._is_over.is_set() == (outcome == "ended")
-    why = Failure.read(log)
-    assert why == Failure.read(job.log[1]), "a group has several jobs"
-    assert (why is None) == (outcome == "again")
-    assert why is None or (why.code, key in str(why.remedy)) == ("executor", True)
+def test_what_sbatch_prints_names_the_key_to_correct_or_passes() -> None:
+    by_a_limit = "{}; Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)"
+    assert executor.key_for(by_a_limit.format("QOSMaxSubmitJobPerUserLimit")) is None
+    assert "mem_mb" in str(executor.key_for(by_a_limit.format("QOSMaxCpuPerJobLimit")))
+    assert "slurm_account" in str(
+        executor.key_for("Invalid account or account/partition combination specified")
+    )
+    assert executor.key_for("Socket timed out on send/recv operation") is None
+    assert executor.key_for("Unspecified error") == executor.UNKNOWN
 
 
 @pytest.mark.parametrize("dryrun", [False, True])
