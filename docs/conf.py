@@ -60,6 +60,12 @@ def code(_app: Sphinx, _ctx: object, lines: list[str]) -> None:
     lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
 
 
+def nameless(_app: Sphinx, _ctx: object, lines: list[str]) -> None:
+    """Leave out an argument without a name, which a verb takes only to refuse it."""
+    if lines[:1] == [".. option:: "]:
+        lines.clear()
+
+
 class Mermaid(SphinxDirective):
     """A drawing in Mermaid: as SVG inside the page, for to draw it in the browser takes a script."""
 
@@ -114,4 +120,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("mermaid", Mermaid)
     app.add_directive("codes", Codes)
     app.connect("sphinx-click-process-description", code)
+    app.connect("sphinx-click-process-arguments", nameless)
     app.connect("sphinx-click-process-epilog", examples)

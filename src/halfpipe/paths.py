@@ -70,16 +70,16 @@ replaced = Place("{dl}/chunks/.replaced")
 run = Place("runs/{run}")  # directory with the state of a run
 # The merged index: the datagrams of a run in a downlink, and the chunks that have its events. Never deleted.
 datagrams = Place("runs/{run}/{dl}/datagrams.idx")
-manifest = Place("runs/{run}/{dl}/manifest.json")  # lists the staged event files of a run within a downlink
+manifest = Place("runs/{run}/{dl}/manifest.json")  # points to the delivery of a run by a downlink
 deliveries = Place("runs/{run}/deliveries")  # directory with the records of the deliveries of a run
 context = Place("runs/{run}/.context")  # scratch for chunks that are decoded again as context of a merge
 online_record = Place("runs/{run}/online")  # directory with the records of a run's hand-offs to Online
 
-receipt = Place("dl={dl}")  # the receipt of a downlink: a target for users
-# Directory with the records of a downlink's hand-offs; the last one is the receipt.
+receipt = Place("dl={dl}")  # points to the receipt of a downlink: a target for users
+# Directory with the receipts of a downlink, the records of its hand-offs; the last one counts.
 receipts = Place("{dl}/receipts")
 loaded = Place("{dl}/ledger.json")  # points to the receipt that was loaded into the ledger
-submitted = Place("submit={dl}")  # records that a downlink was submitted to Level-1: a target for users
+submitted = Place("submit={dl}")  # points to the record of a downlink's submission: a target for users
 submissions = Place("{dl}/submissions")  # directory with the records of a downlink's submissions to Level-1
 drawn = Place("pictures={dl}")  # lists the pictures of a downlink: a target for users
 pictures = Place("{dl}/pictures")  # directory of the pictures of a downlink's runs

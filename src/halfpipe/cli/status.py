@@ -32,7 +32,7 @@ COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     examples=[
         ("halfpipe status", "the last week, and all unfinished ones"),
         ("halfpipe status 230401001", "one downlink"),
-        ("halfpipe status --check 230401001", "also compare the files with the receipt"),
+        ("halfpipe status --check 230401001", "also check its records and files"),
         ("halfpipe status --check --repair 230401001", "first regenerate damaged merged indexes"),
         ("halfpipe status --all -o all.csv", "all downlinks, for other programs"),
     ],
@@ -43,7 +43,7 @@ COLORS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
     "--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="How far to look back."
 )
 @click.option("--all", "every", is_flag=True, help="All downlinks with any files.")
-@click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
+@click.option("--check", "checks", is_flag=True, help="Check records, chunks, indexes and files, too.")
 @click.option(
     "--repair", "repairs", is_flag=True, help="With --check: first regenerate damaged merged indexes."
 )

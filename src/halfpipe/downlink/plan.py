@@ -209,7 +209,7 @@ class DownlinkPlan:
 
     @property
     def manifests(self) -> list[str]:
-        """The manifests of all runs."""
+        """The pointers to the deliveries of all runs."""
         return [paths.manifest(run, self.downlink) for run in self.runs]
 
     def refuse_unknown(self, product: str) -> None:
@@ -242,7 +242,7 @@ class DownlinkPlan:
 
     @cached_property
     def outdated(self) -> tuple[str, ...]:
-        """The manifests and the receipt that were made of other products than the downlink has now.
+        """The pointers to deliveries, and to a receipt, that were made of other products than the downlink has now.
 
         The cause is a late RetDef, an ignored chunk, a chunk that was decoded again or restored from a backup, or
         another run that a decoder found; file times do not always show it. They are made again if the downlink is

@@ -217,7 +217,7 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: DeliveryHistory) -
 
 
 def is_handed_off(work: Path, downlink: DownlinkId) -> bool:
-    """Tell whether the downlink has a receipt now: it is handed off, and no product of it was made since."""
+    """Tell whether the pointer to the receipt is there: it is handed off, and no product of it was made since."""
     return (work / paths.receipt(downlink)).is_file()
 
 
@@ -244,11 +244,11 @@ def runs_of(last: HandOff | None) -> Sequence[RunId]:
 
 
 def withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the receipt of `downlink` before the products that it lists change; the records stay.
+    """Remove the pointer to the receipt of `downlink` before the products that it lists change; the records stay.
 
-    The removal is flushed, because after a crash of the machine the receipt must not reappear without its products.
-    The product of the submission is removed too: a hand-off without files points to nothing that was submitted, and the
-    next hand-off may have files.
+    The removal is flushed, because after a crash of the machine the pointer must not reappear without these products.
+    The pointer of the submission is removed too: for a hand-off without files nothing was submitted, and the next
+    hand-off may have files.
     """
     for path in (work / paths.submitted(downlink), work / paths.receipt(downlink)):
         remove_file(path)

@@ -49,7 +49,7 @@ class Account:
     runs, events
         Numbers in its receipt; 0 without one.
     books
-        The books of the runs whose waiting events are counted here (`halfpipe.run.manifest_books.counted_at`).
+        The books of the runs whose waiting events are counted here (`halfpipe.run.run_books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of the one that Level-1 has; None without one.
     handed_off
