@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.status.survey import Survey
 from tests.support.documents import sections
 from tests.support.golden_cases import GOLDEN, build, check
 from tests.support.workflow import Site, run
@@ -84,7 +85,9 @@ def test_a_delivery_claims_the_stage_before_its_hand_off(good: Site) -> None:
     other.configure(paths={"stage": str(good.stage)})
     before = sorted(good.stage.rglob("*"))
     other.snakemake(f"dl={DL}").bad()
-    assert [cause["code"] for cause in other.told("status")["site"]][0] == "stage-foreign"
+    trouble = Survey(other.settings).stage_trouble
+    assert trouble is not None
+    assert trouble.code == "stage-foreign"
     assert sorted(good.stage.rglob("*")) == before
 
 
