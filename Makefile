@@ -115,8 +115,8 @@ test-board: $(VENV) ## the board in a real browser; as root, installs it if miss
 	$(BIN)/python -m tests.support.servers browser
 	$(PYTEST) -m browser tests/site
 
-bench: $(VENV) ## write the cost of each step to docs/performance.md; on an idle machine
-	$(BIN)/python -m benchmarks --docs
+bench: $(VENV) ## the cost of each step, compared with cp; on an idle machine
+	$(BIN)/python -m benchmarks
 
 docs: $(VENV) ## all documents as pages in build/docs, offline; warnings and broken links are errors
 	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/docs
