@@ -1,6 +1,6 @@
-"""Run the benchmarks and print their table: `python -m benchmarks [--docs] [arguments of pytest]`.
+"""Run the benchmarks and print their table: `python -m benchmarks [arguments of pytest]`.
 
-With `--docs` the table is also written to docs/performance.md, between two markers.
+Without arguments, which may select some of them, the table is also written to docs/performance.md, between two markers.
 """
 
 import json
@@ -93,8 +93,8 @@ def put(document: str, text: str) -> str:
 
 
 def main() -> int:
-    """Run all benchmarks, or those that pytest's ``-k`` selects; with ``--docs`` also write the document."""
-    arguments = [word for word in sys.argv[1:] if word != "--docs"]
+    """Run all benchmarks and write the document, or run those that pytest's ``-k`` selects."""
+    arguments = sys.argv[1:]
     os.chdir(ROOT)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def main() -> int:
     if RESULTS.exists():  # after a failure, print the results so far, but do not write the document
         text = table(json.loads(RESULTS.read_bytes()))
         sys.stdout.write(text)
-        if "--docs" in sys.argv and not status:
+        if not arguments and not status:
             DOCUMENT.write_text(put(DOCUMENT.read_text(), text))
     return status
 

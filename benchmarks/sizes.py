@@ -1,4 +1,4 @@
-"""Sizes, repetitions and directory of the benchmarks: the variables in docs/performance.md."""
+"""Sizes, repetitions and directory of the benchmarks, from variables; the limits apply to the defaults."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,19 @@ from benchmarks.measure import ROOT
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes, repetitions and directory of the benchmarks; docs/performance.md has the variables."""
+    """Sizes, repetitions and directory of the benchmarks.
+
+    Attributes
+    ----------
+    home
+        ``HALFPIPE_BENCH_DIR``: directory of inputs, which are made once, and outputs. Its disk is measured.
+    events, downlinks
+        ``HALFPIPE_BENCH_EVENTS`` of a run, and ``HALFPIPE_BENCH_DOWNLINKS`` in the DAG.
+    rounds
+        ``HALFPIPE_BENCH_ROUNDS``: measurements of each step, at most 3 for long ones.
+    large
+        ``HALFPIPE_BENCH_LARGE``: also measure a run of ten times as many events, with 30 GB of disk.
+    """
 
     home: Path
     events: int

@@ -60,7 +60,7 @@ def test_imports_follow_the_layers_of_the_architecture() -> None:
     assert down == []
 
 
-def test_the_source_has_each_message_that_operations_explains() -> None:
+def test_the_source_has_each_message_that_is_explained() -> None:
     texts = []
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -70,7 +70,7 @@ def test_the_source_has_each_message_that_operations_explains() -> None:
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)
-    rows = re.findall(r"^\| (\*.*?) \|", sections("docs/operations.md")["Messages"], re.MULTILINE)
+    rows = re.findall(r"^\| (\*.*?) \|", sections("docs/messages.md")["Messages"], re.MULTILINE)
     messages = [message for row in rows for message in re.findall(r"\*(.*?)\*", row)]
     pieces = {piece.strip() for message in messages for piece in message.split("…")}
     assert len(pieces) > 20
