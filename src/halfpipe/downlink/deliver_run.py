@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from msgspec.structs import replace
 
 from halfpipe import paths
@@ -241,8 +240,9 @@ class Attempt:
         )
         records = event_files.Records(decision.events, tuple(known.files))
         before = recorded.pop(downlink, None)
-        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
-        loss = shrinking.refuse_loss(known, downlink, before, sequence) if before else 0
+        loss = 0
+        if before:
+            loss = shrinking.refuse_loss(known, downlink, before, decision.events, events.values())
         files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:

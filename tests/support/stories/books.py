@@ -276,7 +276,7 @@ class Books:
         if not self.bring(run, dl):  # then it delivers nothing, not even due events of other downlinks
             outcome.undelivered += sum(map(len, outcome.files))
             outcome.files, outcome.spans = [], []
-        shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
+        shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []), self.brought[run])
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
         if made.refused:
             self.of[dl].refused.add(run)
