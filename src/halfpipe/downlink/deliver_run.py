@@ -324,10 +324,12 @@ class Attempt:
             recorded.all_recorded(),
             settings.merge,
             settle_all=planned.abandoned and settings.retire.deliver_waiting,
-            own=planned.events.get,
+            copies=planned.events,
             just=None if planned.refused else self.downlink,
         )
-        books = books_of(planned.rows, groups, recorded.latest(), is_refused=bool(planned.refused))
+        books = books_of(
+            planned.rows, groups, recorded.latest(), planned.events, is_refused=bool(planned.refused)
+        )
         if books.due:  # the next delivery changes them
             return replace(delivery, books=books)
         state = state_of(settings, known.context.run, recorded, abandoned=planned.abandoned)

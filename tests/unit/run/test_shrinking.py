@@ -1,7 +1,7 @@
 """Events that a downlink delivered before and would not deliver again."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfpipe.ids import DownlinkId
@@ -57,6 +57,7 @@ def test_an_event_of_two_datagrams_is_not_lost_if_the_other_copy_is_delivered() 
         run.process(downlink, run.arrived[downlink], accept=False)
 
 
+@settings(max_examples=40)
 @given(arrivals(), st.data())
 def test_the_same_input_again_loses_nothing(arrived: Run, data: st.DataObject) -> None:
     for downlink in data.draw(st.permutations(sorted(arrived.arrived))):
