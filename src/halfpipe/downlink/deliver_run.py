@@ -20,10 +20,17 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
+from halfpipe.merge.settle import contradictions
 from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
-from halfpipe.run.deliveries import Delivery, EventFile, MootKey
+from halfpipe.run.deliveries import (
+    MOST_CONTRADICTIONS,
+    Contradiction,
+    Delivery,
+    EventFile,
+    MootKey,
+)
 from halfpipe.run.hand_offs import next_number, withdraw
 from halfpipe.run.merged_chunks import merged
 from halfpipe.run.merged_index import merge_chunks
@@ -298,6 +305,7 @@ class Attempt:
             accepted=planned.accepted,
             refused=tuple(planned.refused),
             missing=tuple(known.missing),
+            contradicts=self._contradictions(),
         )
         if not planned.refused:
             return what
@@ -313,6 +321,17 @@ class Attempt:
             counted=before.counted,
             accepted=before.accepted,
         )
+
+    def _contradictions(self) -> tuple[Contradiction, ...]:
+        """Return the datagrams that other downlinks contain with other sequences."""
+        indexes, found = self.known.indexes, list[Contradiction]()
+        for downlink in indexes.keys() - {self.downlink}:
+            pairs = contradictions(indexes[self.downlink].datagrams, indexes[downlink].datagrams)
+            found += (
+                Contradiction(apid, number, downlink, here, there) for apid, number, here, there in pairs
+            )
+        found.sort(key=lambda one: (one.apid, one.datagram, one.downlink))
+        return tuple(found[:MOST_CONTRADICTIONS])
 
     def closed(self, planned: Planned, delivery: Delivery) -> Delivery:
         """Return the delivery with the books of the run as they are after it."""

@@ -23,13 +23,14 @@ from halfpipe.files.advice import advice
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
+from halfpipe.run.deliveries import MOST_CONTRADICTIONS
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.hand_offs import HandOff, Receipt
+from halfpipe.run.hand_offs import HandedRun, HandOff, Receipt
 from halfpipe.run.online_record import OnlineRecord, OnlineState
 from halfpipe.settings import reason_of
 from halfpipe.status.failed_jobs import failed_jobs, failures
 from halfpipe.status.survey import DownlinkFacts, Survey
-from halfpipe.words import count
+from halfpipe.words import count, grouped
 
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # after a hand-off: then no more level-0 data of its hours arrive
 COSTS = "The remedy makes a hand-off that needs a rollback"
@@ -294,6 +295,7 @@ def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
                 rerun(of.id, paths.manifest(run.run, of.id), "Restore their level-0 files"),
                 of.receipt_time,
             )
+        yield from _contradictions(of, run)
         is_unreadable = of.id in of.survey.deliveries(run.run).unreadable  # which another cause reports
         if run.delivery.origin and not run.delivery.spans and not is_unreadable:
             yield Cause(
@@ -320,6 +322,30 @@ def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             Verdict.NOTE,
             f"no event of it is delivered yet, {count(waiting, 'event waits', 'events wait')}",
             Remedy(f"halfpipe explain {of.id}"),
+            of.receipt_time,
+        )
+
+
+def _contradictions(of: DownlinkFacts, run: HandedRun) -> Iterator[Cause]:
+    """Yield a cause for the datagrams of a run that other downlinks contain with other sequences."""
+    for other, found in grouped((one.downlink, one) for one in run.delivery.contradicts).items():
+        named = "; ".join(
+            f"datagram {one.datagram} of EPU {one.apid} has sequences {one.here.first} to {one.here.last}, "
+            f"there {one.there.first} to {one.there.last}"
+            for one in found[:3]
+        )
+        most = "at least " if len(run.delivery.contradicts) == MOST_CONTRADICTIONS else ""
+        yield Cause(
+            "datagrams-differ",
+            Verdict.ACTION,
+            f"run {run.run}: downlink {other} contains {most}{count(len(found), 'datagram')} of this downlink with "
+            f"other sequences, so Level-1 may get events twice: {named}",
+            rerun(
+                of.id,
+                "deliver_run",
+                f"Find out which of the two downlinks is wrong, list its chunks of this run under ignore.chunks, and "
+                f"have it rolled back if Level-1 has it. If it is {other}, process that first",
+            ),
             of.receipt_time,
         )
 
