@@ -120,8 +120,8 @@ class Run:
         assert library_view(decision, list(self.arrived)) == model_view(outcome)
         assert len(decision.events) == len(outcome.delivered)
         latest = self.recorded.latest().get(DownlinkId(downlink))
-        loss = lost(latest, decision.events["sequence"]) if latest else {}
-        assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
+        loss = lost(latest, decision.events, self.events.values()) if latest else {}
+        assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []), self.arrived)
         if loss and not accept:
             assert before is not None
             self.arrived[downlink] = before

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import all_known
 from halfpipe.merge.undelivered import (
     Group,
@@ -21,17 +22,17 @@ LPA, LCI = range(955, 959), range(965, 969)
 Keys = frozenset[tuple[int, int]]  # (sequence, APID)
 
 
-def said_of(run: Run) -> list[Group]:
-    """Return the library's explanation of the current state of a run."""
+def said_of(run: Run, first: DownlinkId | None = None) -> list[Group]:
+    """Return the library's explanation of the current state of a run; the copies of `first` count first."""
     events, latest, earlier = run.events, run.recorded.latest(), run.recorded.earlier()
     deliveries = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
     return undelivered(
         run.known.segments(),
-        all_known(events),
+        all_known(events, first),
         deliveries,
         limits(run.rules),
         settle_all=run.abandoned,
-        own=events.get,
+        copies=events,
     )
 
 
@@ -84,7 +85,7 @@ def check_books(run: Run, groups: Sequence[Group], known: int) -> None:
     """Check that the books of a run balance: no event is lost, and each known event is in one account."""
     latest = run.recorded.latest()
     in_groups = sum(delivery.events for delivery in latest.values())
-    books = books_of(all_known(run.events), groups, latest)
+    books = books_of(all_known(run.events), groups, latest, run.events)
     assert books.lost == 0
     gone = in_groups + sum(g.events for g in groups) - known
     assert gone >= 0, "every known event is in an account"

@@ -252,22 +252,31 @@ def release(deliveries: Sequence[Delivery]) -> list[Delivery]:
     return list(deliveries[-1:])
 
 
-def shrinks(outcome: ModelDecision, deliveries: Sequence[Delivery]) -> bool:
-    """Tell whether a file of the latest delivery would lose events.
+def shrinks(
+    outcome: ModelDecision, deliveries: Sequence[Delivery], arrived: Mapping[str, Sequence[Chunk]]
+) -> bool:
+    """Tell whether a datagram would have fewer events in the spans of the latest delivery.
 
-    A lone event in a span of its own does not count, because Level-1 refuses it.
+    An event counts in each datagram that contains it. One that was alone in a span counts while it is known, because
+    Level-1 refuses it.
     """
     if not deliveries:
         return False
-    now = [event.sequence for _, event in outcome.delivered]
-    for begin, end in deliveries[-1].spans:
-        inside_span = [file for file in deliveries[-1].files if begin <= file[0] and file[1] <= end]
-        if sum(events for _, _, events in inside_span) == 1:
-            continue
-        for first, last, events in inside_span:
-            if len([sequence for sequence in now if first <= sequence <= last]) < events:
-                return True
-    return False
+    latest = deliveries[-1]
+    alone = [
+        span for span in latest.spans if sum(n for first, _, n in latest.files if inside(first, [span])) == 1
+    ]
+    now = {
+        (event.sequence, event.apid) for _, event in outcome.delivered if inside(event.sequence, latest.spans)
+    }
+    again = {
+        (event.sequence, event.apid, event.datagram)
+        for chunks in arrived.values()
+        for event in events_of(chunks)
+        if (event.sequence, event.apid) in now or inside(event.sequence, alone)
+    }
+    counts = Counter((apid, datagram) for _, apid, datagram in again)
+    return any(counts[datagram] < events for datagram, events in latest.counts.items())
 
 
 def decide(

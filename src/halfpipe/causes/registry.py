@@ -166,6 +166,12 @@ CODES: Mapping[str, Code] = {
             "Restore their level-0 files, then deliver the run again.",
         ),
         Code(
+            "datagrams-differ",
+            Phase.STAGED,
+            "Two downlinks contain a datagram with the same number, the same number of events, and other sequences.",
+            "Find out which downlink is wrong, and leave its chunks out with ignore.chunks.",
+        ),
+        Code(
             "late-events",
             Phase.STAGED,
             "Events arrived late, inside the range that another downlink has delivered.",

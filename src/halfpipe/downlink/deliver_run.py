@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from msgspec.structs import replace
 
 from halfpipe import paths
@@ -21,10 +20,17 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.late_events import Events
+from halfpipe.merge.settle import contradictions
 from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
 from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
-from halfpipe.run.deliveries import Delivery, EventFile, MootKey
+from halfpipe.run.deliveries import (
+    MOST_CONTRADICTIONS,
+    Contradiction,
+    Delivery,
+    EventFile,
+    MootKey,
+)
 from halfpipe.run.hand_offs import next_number, withdraw
 from halfpipe.run.merged_chunks import merged
 from halfpipe.run.merged_index import merge_chunks
@@ -242,8 +248,9 @@ class Attempt:
         )
         records = event_files.Records(decision.events, tuple(known.files))
         before = recorded.pop(downlink, None)
-        sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies the column
-        loss = shrinking.refuse_loss(known, downlink, before, sequence) if before else 0
+        loss = 0
+        if before:
+            loss = shrinking.refuse_loss(known, downlink, before, decision.events, events.values())
         files = event_files.name_files(records, decision.files, run)
         refused = list[str]()
         if files:
@@ -299,6 +306,7 @@ class Attempt:
             accepted=planned.accepted,
             refused=tuple(planned.refused),
             missing=tuple(known.missing),
+            contradicts=self._contradictions(),
         )
         if not planned.refused:
             return what
@@ -315,6 +323,17 @@ class Attempt:
             accepted=before.accepted,
         )
 
+    def _contradictions(self) -> tuple[Contradiction, ...]:
+        """Return the datagrams that other downlinks contain with other sequences."""
+        indexes, found = self.known.indexes, list[Contradiction]()
+        for downlink in indexes.keys() - {self.downlink}:
+            pairs = contradictions(indexes[self.downlink].datagrams, indexes[downlink].datagrams)
+            found += (
+                Contradiction(apid, number, downlink, here, there) for apid, number, here, there in pairs
+            )
+        found.sort(key=lambda one: (one.apid, one.datagram, one.downlink))
+        return tuple(found[:MOST_CONTRADICTIONS])
+
     def closed(self, planned: Planned, delivery: Delivery) -> Delivery:
         """Return the delivery with the books of the run as they are after it."""
         known, settings = self.known, self.known.context.settings
@@ -325,10 +344,12 @@ class Attempt:
             recorded.all_recorded(),
             settings.merge,
             settle_all=planned.abandoned and settings.retire.deliver_waiting,
-            own=planned.events.get,
+            copies=planned.events,
             just=None if planned.refused else self.downlink,
         )
-        books = books_of(planned.rows, groups, recorded.latest(), is_refused=bool(planned.refused))
+        books = books_of(
+            planned.rows, groups, recorded.latest(), planned.events, is_refused=bool(planned.refused)
+        )
         if books.due:  # the next delivery changes them
             return replace(delivery, books=books)
         state = state_of(settings, known.context.run, recorded, abandoned=planned.abandoned)

@@ -7,9 +7,9 @@ incomplete datagram may announce only the part that had arrived.
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,7 +79,7 @@ def late_and_closed(
     known: Events,
     inside: NDArray[np.bool_],
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
-    own: Callable[[DownlinkId], Events | None] = lambda _: None,
+    copies: Mapping[DownlinkId, Events] = MappingProxyType({}),
 ) -> tuple[list[tuple[DownlinkId, Events]], list[tuple[DownlinkId, Events]]]:
     """Return the late events and the closed events inside recorded spans, delivery by delivery.
 
@@ -94,10 +94,10 @@ def late_and_closed(
         Which of them are in a recorded span.
     recorded
         The deliveries of each downlink, oldest first. Where several cover a place, the last one counts.
-    own
-        Returns the events that a downlink itself contains. If a datagram arrived in part, these are the delivered ones.
-        Without them only the number of late events of the datagram is known, not which ones are late. They also
-        show events that were delivered from another datagram than the one in `known`.
+    copies
+        The events that each downlink itself contains. If a datagram arrived in part, those of the delivering downlink
+        are the delivered ones. Without them only the number of late events of the datagram is known, not which ones
+        are late. All copies show which events were delivered from another datagram than the one in `known`.
 
     Returns
     -------
@@ -107,12 +107,12 @@ def late_and_closed(
     late, closed = [], []
     rows = known.take(np.flatnonzero(inside))
     for downlink, records in recorded.items():
-        mine = partial(own, downlink)
+        mine = copies.get(downlink)
         for n, record in enumerate(records):
             later = [span for after in records[n + 1 :] for span in after.spans]
             here = rows[numbers_inside(rows["sequence"], subtract(join(record.spans), later))]
             if record.counts is not None:
-                beyond = _more_than(here, record.counts, mine)
+                beyond = _more_than(here, record.counts, mine, copies)
             else:
                 beyond = ~listed(here, record.datagrams)
                 if record.total is not None and not later:
@@ -124,7 +124,7 @@ def late_and_closed(
 
 
 def _more_than(
-    rows: Events, counts: Mapping[int, str], own: Callable[[], Events | None]
+    rows: Events, counts: Mapping[int, str], own: Events | None, copies: Mapping[DownlinkId, Events]
 ) -> NDArray[np.bool_]:
     """Tell for each row whether it is beyond the number of events of its datagram in a delivery."""
     beyond = np.zeros(len(rows), dtype=bool)
@@ -133,13 +133,42 @@ def _more_than(
         recorded = by_datagram(counts.get(apid, ""))
         numbers = rows["datagram"][of_apid]
         place, now, then = _compared_counts(numbers, recorded)
-        if (now > then).any() and (own_events := own()) is not None:
-            numbers = _own_datagrams(rows[of_apid], own_events[own_events["apid"] == apid])
+        if (now > then).any() and own is not None:
+            numbers = _datagrams_in(own, apid, rows[of_apid])
             place, now, then = _compared_counts(numbers, recorded)
-        beyond[of_apid[(then == 0)[place]]] = True
+        is_more = (then == 0)[place]
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():
-            beyond[_surplus(rows, of_apid[place == number], then[number], own)] = True
+            which = np.flatnonzero(place == number)
+            is_more[which[np.isin(of_apid[which], _surplus(rows, of_apid[which], then[number], own))]] = True
+        if is_more.any():
+            room = Counter(recorded)
+            room.subtract(numbers[~is_more].tolist())
+            is_more[_delivered_elsewhere(rows[of_apid], np.flatnonzero(is_more), room, copies)] = False
+        beyond[of_apid[is_more]] = True
     return beyond
+
+
+def _delivered_elsewhere(
+    rows: Events, which: NDArray[np.intp], room: Counter[int], copies: Mapping[DownlinkId, Events]
+) -> list[int]:
+    """Return those of the rows in `which` that were delivered from another datagram, as copies of them show.
+
+    All rows are of one APID. `room` is the number of delivered events of each datagram that are not among the other
+    rows.
+    """
+    left, found = which, list[int]()
+    for events in copies.values():
+        open_numbers = [number for number, events_of_it in room.items() if events_of_it > 0]
+        if not (open_numbers and len(left)):
+            break
+        numbers = _datagrams_in(events, int(rows["apid"][0]), rows[left])
+        fits = np.isin(numbers, open_numbers)
+        for row, number in zip(left[fits].tolist(), numbers[fits].tolist(), strict=True):
+            if room[number] > 0:
+                room[number] -= 1
+                found.append(row)
+        left = left[~np.isin(left, found)]
+    return found
 
 
 def _compared_counts(
@@ -150,11 +179,12 @@ def _compared_counts(
     return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
 
 
-def _own_datagrams(rows: Events, own_events: Events) -> NDArray[np.integer[Any]]:
-    """Return the datagram of each row; if two datagrams contain an event, the one that the delivering downlink has.
+def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer[Any]]:
+    """Return the datagram of each row; if two datagrams contain an event, the one that a downlink with `events` has.
 
-    All rows and `own_events` are of one APID, in order and each once.
+    All rows are of this APID, and all are in order and each once.
     """
+    own_events = events[events["apid"] == apid]
     numbers = rows["datagram"].copy()
     place = np.searchsorted(own_events["sequence"], rows["sequence"])
     is_own = place < len(own_events)
@@ -163,14 +193,12 @@ def _own_datagrams(rows: Events, own_events: Events) -> NDArray[np.integer[Any]]
     return numbers
 
 
-def _surplus(
-    rows: Events, which: NDArray[np.intp], delivered: int, own: Callable[[], Events | None]
-) -> NDArray[np.intp]:
+def _surplus(rows: Events, which: NDArray[np.intp], delivered: int, own: Events | None) -> NDArray[np.intp]:
     """Return the rows in `which` beyond the number `delivered`; the downlink's own events count as delivered first."""
-    if len(which) > delivered and (own_events := own()) is not None:
+    if len(which) > delivered and own is not None:
         is_own = np.zeros(len(which), dtype=bool)
         for apid in np.unique(rows["apid"][which]).tolist():
-            mine = own_events["sequence"][own_events["apid"] == apid]
+            mine = own["sequence"][own["apid"] == apid]
             is_own |= (rows["apid"][which] == apid) & np.isin(rows["sequence"][which], mine)
         which = which[np.argsort(~is_own, kind="stable")]
     return which[delivered:]

@@ -62,6 +62,14 @@ class KnownDatagrams:
         every = [part for part in parts if part.lines]
         return every[0] if len(every) == 1 else cls.of(line for part in every for line in part.lines)
 
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """Each APID and number as one integer."""
+        found: NDArray[np.uint64] = (
+            self.rows["apid"].astype(np.uint64) << np.uint64(32) | self.rows["datagram"]
+        )
+        return found
+
     def ranges(self) -> Ranges:
         """Return the known numbers of each APID as inclusive ranges."""
         return {
@@ -85,6 +93,33 @@ class KnownDatagrams:
             apid: tuple(_segment(rows) for rows in consecutive(of_apid))
             for apid, of_apid in self.by_apid().items()
         }
+
+
+def contradictions(ours: KnownDatagrams, theirs: KnownDatagrams) -> list[tuple[int, int, Interval, Interval]]:
+    """Return the datagrams that two downlinks contain with the same number of events and no sequence in common.
+
+    A datagram may arrive in parts, which overlap or have different numbers of events. These datagrams contradict each
+    other: one of the downlinks has another datagram under this number, and Level-1 may get events twice.
+
+    Returns
+    -------
+    list of tuple
+        APID, number, and the first and last sequence in `ours` and in `theirs`.
+    """
+    _, here, there = np.intersect1d(ours.keys, theirs.keys, assume_unique=True, return_indices=True)
+    one, other = ours.rows[here], theirs.rows[there]
+    apart = (one["evtseq1"] < other["evtseq0"]) | (other["evtseq1"] < one["evtseq0"])
+    found = np.flatnonzero(apart & (one["nevts"] > 0) & (one["nevts"] == other["nevts"]))
+    edges = ["evtseq0", "evtseq1"]
+    return [
+        (apid, number, Interval(*ours_edges), Interval(*their_edges))
+        for (apid, number), ours_edges, their_edges in zip(
+            one[found][["apid", "datagram"]].tolist(),
+            one[found][edges].tolist(),
+            other[found][edges].tolist(),
+            strict=True,
+        )
+    ]
 
 
 def consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:

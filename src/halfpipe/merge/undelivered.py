@@ -7,10 +7,11 @@ exactly one account. `lost_events` counts them in another way, by the records of
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,10 @@ from halfpipe.merge.late_events import (
     Events,
     RecordedDelivery,
     by_datagram,
-    counts_of,
     late_and_closed,
     numbers_inside,
 )
+from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
 
@@ -101,7 +102,7 @@ def undelivered(
     limits: Merge,
     *,
     settle_all: bool = False,
-    own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
+    copies: Mapping[DownlinkId, Events] = MappingProxyType({}),
     just: DownlinkId | None = None,
 ) -> list[Group]:
     """Return the known events of a run that are not delivered, grouped by reason, in the order of sequences.
@@ -118,7 +119,7 @@ def undelivered(
         As for `halfpipe.merge.decision.decide`.
     settle_all
         As for `halfpipe.merge.settle.settled`.
-    own
+    copies
         As for `halfpipe.merge.late_events.late_and_closed`.
     just
         The downlink that has just delivered: all known events inside its latest spans are in its delivery.
@@ -129,7 +130,7 @@ def undelivered(
     compared = is_taken
     if just is not None and just in recorded:
         compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
-    late, closed = late_and_closed(known, compared, recorded, own)
+    late, closed = late_and_closed(known, compared, recorded, copies)
     found = [*_of_downlinks(NotDelivered.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
@@ -175,6 +176,7 @@ def books_of(
     known: Events,
     groups: Sequence[Group],
     latest: Mapping[DownlinkId, RecordedDelivery],
+    copies: Mapping[DownlinkId, Events],
     *,
     is_refused: bool = False,
 ) -> Books:
@@ -183,13 +185,15 @@ def books_of(
     The parameters are those of `closed_books` and `lost_events`.
     """
     delivered = sum(delivery.events for delivery in latest.values())
-    return closed_books(groups, delivered, is_refused=is_refused, lost=lost_events(known, groups, latest))
+    lost = lost_events(known, groups, latest, copies)
+    return closed_books(groups, delivered, is_refused=is_refused, lost=lost)
 
 
 def lost_events(
     known: Events,
     groups: Iterable[Group],
     latest: Mapping[DownlinkId, RecordedDelivery],
+    copies: Mapping[DownlinkId, Events],
 ) -> int:
     """Count the known events that are neither in a delivery nor in a group, EPU by EPU.
 
@@ -200,26 +204,33 @@ def lost_events(
     Parameters
     ----------
     known
-        All known events of some datagrams.
+        All known events of some datagrams, each once.
     groups
         The groups of those among them that are not delivered.
     latest
         The latest delivery of each downlink.
+    copies
+        The events of each downlink. A delivery counts an event in the datagram of one of its copies, which need not be
+        the datagram in `known`.
     """
     undelivered, lost = Counter[int](), 0
     for group in groups:
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid, counts in counts_of(known).items():
-        there = by_datagram(counts)
+    for apid in numbers_in(known["apid"]):
+        there = {
+            number
+            for events in (known, *copies.values())
+            for number in np.unique(events["datagram"][events["apid"] == apid]).tolist()
+        }
         delivered = sum(
             events
             for delivery in latest.values()
             for number, events in by_datagram((delivery.counts or {}).get(apid, "")).items()
             if number in there
         )
-        lost += max(0, sum(there.values()) - undelivered[apid] - delivered)
+        lost += max(0, int(np.count_nonzero(known["apid"] == apid)) - undelivered[apid] - delivered)
     return lost
 
 

@@ -24,6 +24,7 @@ from halfpipe.merge.intervals import Interval, intersect, join, subtract
 from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.settings import Settings
 
+MOST_CONTRADICTIONS = 20  # in a record
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +51,16 @@ class MootKey(Stored, frozen=True):
 
     key: int
     alias: str
+
+
+class Contradiction(Stored, frozen=True):
+    """A datagram that another downlink contains with other sequences: first and last, `here` and in `downlink`."""
+
+    apid: int
+    datagram: int
+    downlink: DownlinkId
+    here: Interval
+    there: Interval
 
 
 class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
@@ -85,6 +96,8 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
         Why Level-1 would refuse the run. Then nothing new is staged.
     missing
         Messages on chunks of other downlinks that the merge did without.
+    contradicts
+        The first datagrams that other downlinks contain with other sequences (at most `MOST_CONTRADICTIONS`).
     origin
         The system that made the delivery; empty for HalfPipe.
     counted
@@ -115,6 +128,7 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
     accepted: str | None = None
     refused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    contradicts: tuple[Contradiction, ...] = ()
     origin: str = ""
     counted: tuple[CountedSpan, ...] = ()
 

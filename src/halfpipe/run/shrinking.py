@@ -1,14 +1,19 @@
 """Deliveries that would shrink: they are refused unless a person accepts the loss."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
+from halfpipe.merge.intervals import join
+from halfpipe.merge.late_events import Events, by_datagram, numbers_inside
 from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
 from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.run.merged_index import MergedIndex
@@ -22,34 +27,105 @@ class ShrunkError(StateError):
     code = "shrunk"
 
 
-def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | CountedSpan, int]:
-    """Count the events of the delivery `before` that would not be delivered again, by recorded file.
+def lost(before: Delivery, delivered: Events, copies: Iterable[Events]) -> dict[str, int]:
+    """Count the events of the delivery `before` that would not be delivered again, datagram by datagram.
 
-    Counting by file prevents late events in one file from hiding a loss in another.
+    So late events hide no loss in another datagram. A delivery of another system has no counts of datagrams: its events
+    are counted file by file.
 
     Parameters
     ----------
     before
         The recorded delivery.
-    sequence
-        Sequences of the events that would be delivered now, in order.
+    delivered
+        The events that would be delivered now, in order and each once.
+    copies
+        The known events of each downlink. They show the other datagrams that contain a delivered event.
 
     Returns
     -------
     dict
-        Files, or spans without files here, that would lose events, and how many. A span whose number of events is
-        unknown is not included. A lone event does not count, because Level-1 refuses it.
+        The datagrams, files, or spans without files here, that would lose events, and how many. A span whose number of
+        events is unknown is not included. A lone event that is withheld does not count, because Level-1 refuses it.
     """
-    found = {}
+    if before.counts is None:
+        return _lost_of_files(before, np.ascontiguousarray(delivered["sequence"]))
+    recorded = {
+        (apid, number): events
+        for apid, counts in before.counts.items()
+        for number, events in by_datagram(counts).items()
+    }
+    again = delivered[["sequence", "apid", "datagram"]]
+    inside = numbers_inside(delivered["sequence"], join(before.spans))
+    now = _counted(again["apid"][inside], again["datagram"][inside])
+    short = {datagram for datagram, events in recorded.items() if now[datagram] < events}
+    if short:  # the delivery before may have counted an event in another datagram that contains it
+        now = _in_any_copy(short, again[inside], _lone(before), copies)
+    return {
+        f"datagram {number} of EPU {apid}": recorded[apid, number] - now[apid, number]
+        for apid, number in sorted(short)
+        if now[apid, number] < recorded[apid, number]
+    }
+
+
+def _counted(apids: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]]) -> Counter[tuple[int, int]]:
+    """Count events by APID and number of their datagram."""
+    found = Counter[tuple[int, int]]()
+    for apid in np.unique(apids).tolist():
+        distinct, events = np.unique(numbers[apids == apid], return_counts=True)
+        found.update({(apid, n): of for n, of in zip(distinct.tolist(), events.tolist(), strict=True)})
+    return found
+
+
+def _in_any_copy(
+    datagrams: Iterable[tuple[int, int]], again: Events, lone: Sequence[int], copies: Iterable[Events]
+) -> Counter[tuple[int, int]]:
+    """Count the events of some datagrams, in any copy, that are delivered again, or whose sequence is in `lone`."""
+    numbers = dict[int, list[int]]()
+    for apid, number in datagrams:
+        numbers.setdefault(apid, []).append(number)
+    every = list(copies)
+    found = Counter[tuple[int, int]]()
+    for apid, wanted in numbers.items():
+        there = np.concatenate([again["sequence"][again["apid"] == apid], np.array(lone, np.uint64)])
+        pairs = []
+        for events in every:
+            of_apid = events["apid"] == apid
+            is_listed = of_apid & np.isin(events["datagram"], wanted) & np.isin(events["sequence"], there)
+            pairs.append(
+                np.stack([events[key][is_listed].astype(np.uint64) for key in ("datagram", "sequence")])
+            )
+        distinct = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.empty((2, 0), np.uint64)
+        found += _counted(np.full(distinct.shape[1], apid), distinct[0])
+    return found
+
+
+def _lone(before: Delivery) -> list[int]:
+    """Return the sequences of events that were alone in a span."""
+    return [piece.sequences[0] for pieces in _by_span(before) if _events(pieces) == 1 for piece in pieces]
+
+
+def _by_span(before: Delivery) -> Iterator[list[EventFile | CountedSpan]]:
     for span in before.spans:
-        files = [piece for piece in before.pieces if span.first <= piece.sequences[0] <= span.last]
-        if sum(file.events or 0 for file in files) < LEAST_IN_A_FILE:
+        yield [piece for piece in before.pieces if span.first <= piece.sequences[0] <= span.last]
+
+
+def _events(pieces: Iterable[EventFile | CountedSpan]) -> int:
+    return sum(piece.events or 0 for piece in pieces)
+
+
+def _lost_of_files(before: Delivery, sequence: NDArray[np.uint64]) -> dict[str, int]:
+    """Count what is lost file by file; `sequence` are those of the events that would be delivered now, in order."""
+    found = {}
+    for pieces in _by_span(before):
+        if _events(pieces) < LEAST_IN_A_FILE:
             continue
-        for file in files:
-            first, last = (np.uint64(edge) for edge in file.sequences)
-            now = int(np.searchsorted(sequence, last, "right") - np.searchsorted(sequence, first, "left"))
-            if now < (file.events or 0):
-                found[file] = (file.events or 0) - now
+        for piece in pieces:
+            first, last = piece.sequences
+            begin = np.searchsorted(sequence, np.uint64(first), "left")
+            now = int(np.searchsorted(sequence, np.uint64(last), "right") - begin)
+            if now < (piece.events or 0):
+                found[f"sequences {first} to {last}"] = (piece.events or 0) - now
     return found
 
 
@@ -69,7 +145,9 @@ def smaller_chunks(
     ]
 
 
-def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequence: NDArray[np.uint64]) -> int:
+def refuse_loss(
+    known: KnownRun, downlink: DownlinkId, before: Delivery, delivered: Events, copies: Iterable[Events]
+) -> int:
     """Return how many events of the delivery `before` are lost; arguments as for `lost`.
 
     Raises
@@ -78,8 +156,8 @@ def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequenc
         If some are, and the config does not accept the loss.
     """
     run, settings = known.context.run, known.context.settings
-    files = lost(before, sequence)
-    loss = sum(files.values())
+    places = lost(before, delivered, copies)
+    loss = sum(places.values())
     if not loss or reason_of(settings.shrink.accept, downlink, run, loss) is not None:
         return loss
     chunks = smaller_chunks(known.context.work, run, downlink, known.indexes[downlink].chunks)
@@ -90,11 +168,10 @@ def refuse_loss(known: KnownRun, downlink: DownlinkId, before: Delivery, sequenc
     )
     if known.missing:
         where += f"; not in the merge: {'; '.join(known.missing)}"
-    first, last = min(file.sequences[0] for file in files), max(file.sequences[1] for file in files)
+    lacking = first_names([f"{events} in {place}" for place, events in places.items()])
     raise ShrunkError(
-        f"run {run} ({run.l1}) of downlink {downlink} would lose {loss} of {before.events} delivered events between "
-        f"sequences {first} and {last}, which Level-1 may have; {where}. Refused: records, stage and hand-off were not "
-        "changed.",
+        f"run {run} ({run.l1}) of downlink {downlink} would lose {loss} of {before.events} delivered events, which "
+        f"Level-1 may have: {lacking}; {where}. Refused: records, stage and hand-off were not changed.",
         Remedy(
             f"snakemake dl={downlink} -R decode_chunk",
             f"snakemake dl={downlink}",

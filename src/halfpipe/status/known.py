@@ -88,12 +88,13 @@ class Known:
             self.recorded,
             self.settings.merge,
             settle_all=settle_all,
-            own=self.events.get,
+            copies=self.events,
         )
 
     def books(self, *, is_refused: bool) -> Books:
         """Close the books of the run as it is now. Delivered events whose products are gone count as recorded."""
-        return books_of(self.known, self.undelivered, self.deliveries.latest(), is_refused=is_refused)
+        latest = self.deliveries.latest()
+        return books_of(self.known, self.undelivered, latest, self.events, is_refused=is_refused)
 
 
 def _why_unread(work: Path, downlink: DownlinkId, index: MergedIndex) -> str:

@@ -314,7 +314,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     for downlink, delivery in of.deliveries.latest().items():
         delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
-    for _, late in late_and_closed(known, inside, of.recorded, of.events.get)[0]:
+    for _, late in late_and_closed(known, inside, of.recorded, of.events)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
     rows = (

@@ -147,10 +147,13 @@ class Books:
             events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]
         return model.Chunk(dl, tuple(events), tuple(datagrams))
 
+    def arrived(self, run: str) -> dict[str, Sequence[model.Chunk]]:
+        """Return what each downlink has brought of a run, as a chunk."""
+        return {dl: (self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]}
+
     def decide(self, run: str, dl: str) -> ModelDecision:
         """Return the rule's decision for a downlink that is processed now."""
-        brought = {other: (self.chunk_of(run, other, self.keys(run, other)),) for other in self.brought[run]}
-        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.abandoned)
+        return model.decide(dl, self.arrived(run), self.recorded[run], self.rules, run in self.abandoned)
 
     def last(self, run: str, dl: str) -> Delivery:
         """Return the latest recorded delivery."""
@@ -276,7 +279,7 @@ class Books:
         if not self.bring(run, dl):  # then it delivers nothing, not even due events of other downlinks
             outcome.undelivered += sum(map(len, outcome.files))
             outcome.files, outcome.spans = [], []
-        shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
+        shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []), self.arrived(run))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
         if made.refused:
             self.of[dl].refused.add(run)
@@ -455,7 +458,7 @@ class Books:
 
     def where(self, run: str) -> dict[Key, Where]:
         """Return where each known event of a run is."""
-        brought = {dl: (self.chunk_of(run, dl, self.keys(run, dl)),) for dl in self.brought[run]}
+        brought = self.arrived(run)
         events = [(event.sequence, event.apid) for _, event in model.known_events("", brought)]
         recorded = self.recorded[run]
         taken = [span for deliveries in recorded.values() for each in deliveries for span in each.spans]

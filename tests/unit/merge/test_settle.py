@@ -5,12 +5,12 @@ import re
 import pytest
 
 from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, subtract
-from halfpipe.merge.settle import Segment, is_complete, settled
+from halfpipe.merge.settle import KnownDatagrams, Segment, contradictions, is_complete, settled
 from halfpipe.merge.undelivered import missing_of_run
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
 from tests.support.explained import check
-from tests.support.model import Rules
+from tests.support.model import Datagram, Rules
 
 WHOLE = Segment((0, 1), opens=True, closes=True, covers=EVERYTHING)
 MIDDLE = Segment((2, 3), opens=False, closes=False, covers=Interval(5, 8))
@@ -60,3 +60,29 @@ def test_events_inside_an_earlier_delivery_only_can_be_late() -> None:
     decision = run.process("240601002", (chunk_of(958, {0: (4,)}, 0),))
     assert len(decision.events) == 0
     assert [(group.kind, group.events) for group in check(run)] == [("late", 1)]
+
+
+@pytest.mark.parametrize(
+    ("other", "is_found"),
+    [
+        ([20, 21, 22], True),
+        ([1, 2, 3], True),
+        ([12, 13, 14], False),  # they overlap
+        ([20, 21], False),  # the numbers of events differ: two parts
+        ([], False),
+    ],
+)
+def test_datagrams_that_contradict_each_other(other: list[int], is_found: bool) -> None:
+    def known(apid: int, number: int, sequences: list[int]) -> KnownDatagrams:
+        first, last = (sequences[0], sequences[-1]) if sequences else (0, 0)
+        lines = [
+            Datagram(apid, number, "continue", "continue", len(sequences), first, last).line,
+            Datagram(957, 3, "continue", "continue", 1, 7, 7).line,  # the same in both
+        ]
+        return KnownDatagrams.of(lines)
+
+    ours = known(956, 4, [10, 11, 12])
+    found = [(956, 4, (10, 12), (other[0], other[-1]))] if is_found else []
+    assert contradictions(ours, known(956, 4, other)) == found
+    for apid, number in ((955, 4), (956, 5)):
+        assert contradictions(ours, known(apid, number, other)) == []

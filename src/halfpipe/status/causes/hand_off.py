@@ -9,10 +9,11 @@ from halfpipe.downlink import unbalanced
 from halfpipe.downlink.plan import looked_in
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import ChunkId
-from halfpipe.run.hand_offs import HandOff
+from halfpipe.run.deliveries import MOST_CONTRADICTIONS
+from halfpipe.run.hand_offs import HandedRun, HandOff
 from halfpipe.status.failed_jobs import failures
 from halfpipe.status.survey import DownlinkFacts
-from halfpipe.words import count
+from halfpipe.words import count, grouped
 
 
 def outstanding_causes(of: DownlinkFacts, *, is_explained: bool) -> Iterator[Cause]:
@@ -44,6 +45,7 @@ def receipt_causes(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             text = f"run {one.run} was merged without {count(len(missing), 'chunk')} of other downlinks"
             remedy = rerun(of.id, paths.manifest(one.run, of.id), "Restore their level-0 files")
             yield Cause("merged-without", Verdict.ACTION, text, remedy, of.receipt_time)
+        yield from _contradictions(of, one)
         is_unreadable = of.id in of.runs[one.run].deliveries.unreadable  # which another cause reports
         if one.delivery.origin and not one.delivery.spans and not is_unreadable:
             text = (
@@ -65,6 +67,28 @@ def receipt_causes(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
         text = f"no event of it is delivered yet, {count(waiting, 'event waits', 'events wait')}"
         explain = Remedy(f"halfpipe explain {of.id}")
         yield Cause("nothing-delivered", Verdict.NOTE, text, explain, of.receipt_time)
+
+
+def _contradictions(of: DownlinkFacts, run: HandedRun) -> Iterator[Cause]:
+    """Yield a cause for the datagrams of a run that other downlinks contain with other sequences."""
+    contradicts = run.delivery.contradicts
+    for other, found in grouped((one.downlink, one) for one in contradicts).items():
+        named = "; ".join(
+            f"datagram {one.datagram} of EPU {one.apid} has sequences {one.here.first} to {one.here.last}, "
+            f"there {one.there.first} to {one.there.last}"
+            for one in found[:3]
+        )
+        most = "at least " if len(contradicts) == MOST_CONTRADICTIONS else ""
+        text = (
+            f"run {run.run}: downlink {other} contains {most}{count(len(found), 'datagram')} of this downlink with "
+            f"other sequences, so Level-1 may get events twice: {named}"
+        )
+        first = (
+            "Find out which of the two downlinks is wrong, list its chunks of this run under ignore.chunks, and have "
+            f"it rolled back if Level-1 has it. If it is {other}, process that first"
+        )
+        remedy = rerun(of.id, "deliver_run", first)
+        yield Cause("datagrams-differ", Verdict.ACTION, text, remedy, of.receipt_time)
 
 
 def _shortfalls(of: DownlinkFacts) -> Iterator[Cause]:
