@@ -79,7 +79,7 @@ def contradictions(
             yield Cause("damaged", Verdict.ACTION, error.text, error.remedy)
             continue
         if unreadable := deliveries.unreadable.get(downlink):
-            yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
+            yield Cause("other-system", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from overlaps(work, run, downlink, deliveries)
         if one := handed.get(run):
             if is_current:

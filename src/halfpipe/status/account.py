@@ -174,7 +174,7 @@ def _at_level1(of: DownlinkFacts) -> str:
 
 
 def _phases(of: DownlinkFacts, chunks: tuple[int, int], *, taken: bool) -> dict[Phase, tuple[int, int]]:
-    """Return how much of each phase is done, and how much there is; nothing for a downlink taken over from the legacy.
+    """Return how much of each phase is done, and how much there is; nothing if another system delivered it.
 
     Level-0 is left out if the decoder did not report which hours it needed.
     """
@@ -297,7 +297,7 @@ def _handed_off(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
         is_unreadable = of.id in of.survey.deliveries(run.run).unreadable  # which another cause reports
         if run.delivery.origin and not run.delivery.spans and not is_unreadable:
             yield Cause(
-                "takeover",
+                "other-system",
                 Verdict.NOTE,
                 f"run {run.run} was taken over, and {run.delivery.origin} recorded nothing of it as delivered",
                 Remedy(f"halfpipe show {run.run}"),
@@ -363,7 +363,7 @@ def _of_books(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[Cau
         yield Cause("books", Verdict.NOTE, text, again, of.receipt_time)
     if books is None:
         return
-    # Nothing is delivered while a record of the legacy cannot be read.
+    # Nothing is delivered while another system's record cannot be read.
     if books.due and of.handed_off is not None and not of.survey.deliveries(run).unreadable:
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"
         yield Cause("events-due", Verdict.NOTE, text, again, of.receipt_time)
