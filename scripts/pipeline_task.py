@@ -24,11 +24,11 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.process.command_words import map_prefix
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
+from halfpipe.run.hand_offs import current
 from halfpipe.settings import ROOT, Settings
 from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import failed_jobs
@@ -163,8 +163,8 @@ def launch_l1(stream: Stream, settings: Settings, _: float) -> int:
     found = account(Survey(settings), downlink)
     set_variables(level1=found.submitted or 0)
     if status == 0:
-        product = read_json(work / paths.submitted(downlink))
-        status = int(product["state"] != "nothing to submit" and product["submitted"] != product["handoff"])
+        has_something = found.submitted is not None or current(work, downlink).names_files
+        status = int(has_something and found.submitted != found.handoff)
     return report_failure(status, found)
 
 

@@ -38,7 +38,6 @@ LEASES = "leases"  # directory of all leases (which process works on what), one 
 HEARTBEATS = f"{LEASES}/alive"  # directory of the files that processes with a lease touch while they live
 UNATTENDED_LEASE = f"{LEASES}/unattended"  # lease of unattended processing: one turn at a time
 ONLINE_LEASE = f"{LEASES}/online"  # lease of the hand-off to Online: one at a time
-TAKEOVER_LEASE = f"{LEASES}/takeover"  # lease of the takeover: one at a time
 TOLD_LEASE = f"{LEASES}/told"  # lease of the messages already sent
 UNATTENDED_LOGS = "logs/unattended"  # directory of the logs of unattended processing
 ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"  # messages already sent, so that they are not repeated

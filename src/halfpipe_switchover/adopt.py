@@ -1,7 +1,7 @@
 """Adopt the legacy's tables: compare and rename them, make HalfPipe's tables, copy the rows; and undo that.
 
 Level-1 reads ``GLASTOPS_ACQSUMMARY`` by name, so only one system can own that name. The legacy's tables are kept,
-unchanged, under other names (`legacy_name`). PostgreSQL and SQLite do all of it in one transaction. Oracle commits
+unchanged, under other names (`former_name`). PostgreSQL and SQLite do all of it in one transaction. Oracle commits
 after each change of a table. There the table that Level-1 reads is replaced last, so Level-1 misses it only while its
 rows are copied, and Level-1 retries for two minutes (ground-chain §6). The row of ``halfpipe_lock`` is written at the
 very end. Without that row no load uses the tables, and an adoption that was cut off can be undone.
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    TableClause,
     and_,
     column,
     func,
@@ -48,12 +49,13 @@ from halfpipe.ledger.tables import (
     REVISION,
     RUNS,
     SHARED,
-    legacy_name,
-    legacy_table,
+    former_name,
 )
 
 OTHERS = [table for table in SHARED if table is not RUNS]
 LEVEL1_COLUMNS = ("STARTEDAT", "STATUS", "MOOT_KEY", "MOOT_ALIAS", "EVTUTC0", "EVTUTC1")
+# HalfPipe's own columns in a row that is copied. Its records are numbered from 1.
+MARKS = {"record": 0, "receipt": COPIED, "digest": COPIED, "refused": 0}
 SAMPLE = 200  # number of runs to compare, evenly spread from the latest to the first of the mission
 
 Answer = tuple[Any, ...]
@@ -163,12 +165,12 @@ def adoption(dialect: Dialect, names: Iterable[str], readers: Mapping[str, Seque
         Users who may read each of the legacy's tables.
     """
     stay = set(names) - {table.name for table in SHARED}
-    steps = [*_patience(dialect), *(_rename(table.name, legacy_name(table)) for table in OTHERS)]
+    steps = [*_patience(dialect), *(_rename(table.name, former_name(table)) for table in OTHERS)]
     for table in METADATA.sorted_tables:
         if table is not RUNS and table.name not in stay:
             steps += _made(table, dialect, readers)
     steps += map(_copy, OTHERS)
-    steps += [_rename(RUNS.name, legacy_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS)]
+    steps += [_rename(RUNS.name, former_name(RUNS)), *_made(RUNS, dialect, readers), _copy(RUNS)]
     return [*steps, insert(LOCK).values(id=1, revision=REVISION)]
 
 
@@ -178,9 +180,9 @@ def way_back(dialect: Dialect, names: Iterable[str]) -> list[Any]:
     # Drop the lock first: without it no load uses the other tables.
     steps = [*_patience(dialect), *(DropTable(table) for table in (LOCK, PENDING) if table.name in there)]
     for table in (*reversed(OTHERS), RUNS):
-        if legacy_name(table) in there:
+        if former_name(table) in there:
             steps += [DropTable(table)] if table.name in there else []
-            steps.append(_rename(legacy_name(table), table.name))
+            steps.append(_rename(former_name(table), table.name))
     return steps
 
 
@@ -209,7 +211,7 @@ def _adopt(name: str, connection: Connection, *, do: bool) -> Adoption:
 
 def _refuse(name: str, connection: Connection, names: set[str]) -> None:
     """Refuse a database that has no tables of the legacy to adopt."""
-    if any(legacy_name(table) in names for table in SHARED):
+    if any(former_name(table) in names for table in SHARED):
         if lock_row(connection) is not None:
             # No command here: going back drops the rows of runs that only HalfPipe has.
             raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
@@ -223,11 +225,11 @@ def _refuse(name: str, connection: Connection, names: set[str]) -> None:
 
 def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
     names = set(inspect(connection).get_table_names())
-    renamed = [table for table in SHARED if legacy_name(table) in names]
+    renamed = [table for table in SHARED if former_name(table) in names]
     if not renamed:
         raise LedgerError(f"the ledger {name} has no adopted tables, so there is nothing to undo.")
     tables = tuple(
-        TableLook(each.name, legacy_name(each), _count(connection, legacy_name(each)), 0) for each in renamed
+        TableLook(each.name, former_name(each), _count(connection, former_name(each)), 0) for each in renamed
     )
     steps = way_back(connection.dialect, names)
     for step in steps if do else ():
@@ -240,7 +242,7 @@ def _table(connection: Connection, table: Table) -> TableLook:
     keyless = select(func.count()).select_from(source).where(or_(*(each.is_(None) for each in source.c)))
     left, query = int(connection.execute(keyless).scalar_one()), readers(connection.dialect, table)
     names = () if query is None else tuple(sorted(connection.execute(query).scalars()))
-    return TableLook(table.name, legacy_name(table), _count(connection, table.name), left, names)
+    return TableLook(table.name, former_name(table), _count(connection, table.name), left, names)
 
 
 def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator[str]:
@@ -249,7 +251,7 @@ def _problems(connection: Connection, table: Table, names: set[str]) -> Iterator
         yield f"{table.name}: missing"
         return
     legacy = {each["name"]: each["type"] for each in inspect(connection).get_columns(table.name)}
-    shared = legacy_table(table).c
+    shared = _former(table).c
     for each in table.columns:
         theirs = legacy.get(each.name)
         if (theirs is None) == (each.name in shared):
@@ -284,6 +286,12 @@ def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
     return select(granted.c.grantee).distinct().where(where, may_read, granted.c.grantee != user)
 
 
+def _former(table: Table) -> TableClause:
+    """Return the legacy's table after its adoption, with the columns that it shares with `table`."""
+    shared = (each for each in table.columns if each.name not in {*MARKS, "submitted"})
+    return sql_table(former_name(table), *(column(each.name, each.type) for each in shared))
+
+
 def _patience(dialect: Dialect) -> list[Any]:
     """Let Oracle wait while others use a table; PostgreSQL's connections always do (`halfpipe.ledger.database`)."""
     return [_ddl(f"ALTER SESSION SET ddl_lock_timeout = {LOCK_SECONDS}")] if dialect.name == "oracle" else []
@@ -307,9 +315,9 @@ def _made(table: Table, dialect: Dialect, may_read: Mapping[str, Sequence[str]])
 
 def _copy(table: Table) -> Any:
     """Return the statement that copies a table's rows, except those with NULL in HalfPipe's key."""
-    source = legacy_table(table)
+    source = _former(table)
     marks: dict[str, Any] = {
-        name: literal_column(repr(value)) for name, value in COPIED.items() if name in table.c
+        name: literal_column(repr(value)) for name, value in MARKS.items() if name in table.c
     }
     values = {**source.c, **marks}
     keys = and_(*(source.c[each.name].is_not(None) for each in table.primary_key.columns))

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.formats.idx import EVENT
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import inside_any
+from halfpipe.merge.late_events import listed
+from halfpipe.merge.ordering import in_one
 from halfpipe.run import magic7
 from halfpipe.run.hand_offs import HandOff, current
 from halfpipe.settings import Settings
@@ -37,6 +40,7 @@ from halfpipe_switchover.sides import (
     Side,
     lines_of,
     record_at,
+    rows_of,
     side_at,
 )
 
@@ -66,6 +70,8 @@ DEFECTS: Mapping[int, str] = {
 ELSEWHERE = Reason("elsewhere", None, "delivered with another downlink, or not known there at the time")
 SPANS = Reason("spans", None, "outside the spans that the legacy finds (its defects 5, 6, 16, 20, 22, 34)")
 WAITS = Reason("waits", None, "not delivered here: halfpipe explain RUN:SEQUENCE shows why")
+NOT_OURS = Reason("unexplained", None, "no chunk here has the bytes that are here")
+LOST = Reason("unexplained", None, "missing here, though the record of the delivery covers it")
 RULE = Reason("rule", None, "what the legacy's rule gives")
 
 
@@ -378,7 +384,10 @@ class _Run:
             yield Finding("tokens", self.run, *_unexplained(f"{home / token}: this token {what}"))
 
     def _explained(self) -> Iterator[Finding]:
-        """Yield the differences between both sides, all of which follow from the legacy's rule."""
+        """Yield the differences between both sides: the other side is what the legacy's rule gives.
+
+        A difference is the legacy's only if our side is what our own chunks and our own record of the delivery say.
+        """
         merged, elsewhere = self.nearest.merged, self.nearest.elsewhere
         if merged is None or elsewhere is None:
             return
@@ -390,9 +399,11 @@ class _Run:
 
     def _explained_events(self, merged: Merged, elsewhere: NDArray[np.void]) -> Iterator[Finding]:
         ours, theirs = self.ours.rows, self.theirs.rows
-        rows, is_lpa = ours[where_in(ours, theirs) < 0], merged.kind == "LPA"
+        only_here, is_lpa = np.flatnonzero(where_in(ours, theirs) < 0), merged.kind == "LPA"
+        rows = ours[only_here]
         at = where_in(rows, merged.events)
         rules = [
+            (NOT_OURS, ~self._as_decoded(only_here)),
             (ELSEWHERE, (at < 0) | (where_in(rows, elsewhere) >= 0)),
             (_defect(35 if self.run.met < EIGHT_DIGITS else 3), np.full(len(rows), merged.refused)),
             (_defect(4 if is_lpa else 9), np.append(merged.done, False)[at]),
@@ -400,12 +411,37 @@ class _Run:
         yield from self._by_rule(rows, HERE, rules, SPANS if is_lpa else _defect(7))
         rows, latest = theirs[self.in_ours < 0], self.inputs.recorded.latest()
         spans = [span for dl, one in latest.items() if dl != self.downlink for span in one.spans]
-        yield from self._by_rule(rows, THERE, [(ELSEWHERE, inside_any(rows["sequence"], spans))], WAITS)
+        rules = [(ELSEWHERE, inside_any(rows["sequence"], spans)), (LOST, self._recorded_here(rows))]
+        yield from self._by_rule(rows, THERE, rules, WAITS)
         other = np.flatnonzero((self.in_ours >= 0) & ~self.same)
         records = [self.ours.record(number) for number in self.in_ours[other].tolist()]
         numbers = np.array([defect_of_copy(record) for record in records], int)
+        numbers[~self._as_decoded(self.in_ours[other])] = 0
         for part in _stretches(numbers, 0):
-            yield self._group(theirs[other[part]], BOTH, _defect(int(numbers[part.start])))
+            number = int(numbers[part.start])
+            yield self._group(theirs[other[part]], BOTH, _defect(number) if number else NOT_OURS)
+
+    def _as_decoded(self, numbers: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Tell for some of our events whether a chunk here has the same bytes."""
+        found = np.zeros(len(self.ours.rows), bool)
+        for part in self.inputs.parts.values():
+            at = where_in(self.ours.rows[numbers], part.events)
+            mine, copies = numbers[at >= 0], part.events[at[at >= 0]]
+            for file in np.unique(copies["file"]).tolist():
+                of_file = copies["file"] == file
+                offsets, latc = copies["offset"][of_file], self.settings.merge.latc_override
+                sums = rows_of([*self.inputs.files], file, offsets, latc)["sum"]
+                found[mine[of_file]] |= sums == self.ours.rows["sum"][mine[of_file]]
+        return found[numbers]
+
+    def _recorded_here(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+        """Tell for events that we do not have whether our delivery knew them, and covers their sequences."""
+        made = self.inputs.recorded.latest().get(self.downlink)
+        known = in_one([np.empty(0, EVENT), *(part.events for part in self.inputs.parts.values())])
+        at = where_in(rows, known)
+        if made is None or not len(known):
+            return np.zeros(len(rows), bool)
+        return (at >= 0) & listed(known[at], made.datagrams) & inside_any(rows["sequence"], made.spans)
 
     def _by_rule(
         self,

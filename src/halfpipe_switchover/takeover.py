@@ -48,6 +48,7 @@ from halfpipe_switchover.legacy_tree import Known, LegacyDownlink, LegacyRun, ha
 HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
 ORIGIN = "legacy"  # of deliveries and hand-offs that were taken over
 BATCH = 1000  # downlinks that are flushed to disk together
+LEASE = f"{paths.LEASES}/takeover"  # one takeover at a time
 MARK = paths.Place("{dl}/taken-over.json")
 
 log = logging.getLogger(__name__)
@@ -243,7 +244,7 @@ def _write(
             handoff=HANDOFF,
             receipt=last.seal,
             outcome=Outcome.SUBMITTED,
-            by=By.LEGACY,
+            by=By.OTHER_SYSTEM,
             signed=(datetime.fromisoformat(handed_off(legacy.home)), "the legacy"),
         )
     point(work / paths.receipt(downlink), last)
@@ -382,7 +383,7 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    lease = Lease.of(settings, paths.TAKEOVER_LEASE)
+    lease = Lease.of(settings, LEASE)
     with lease.take("the takeover", log.warning, refuse=True) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))

@@ -10,31 +10,29 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.config import find_profile, load
+from halfpipe.config import load
 from halfpipe.errors import ConfigError
-from halfpipe.settings import BUILT_IN, SUBMIT_CONTRACT, Settings, Submit
+from halfpipe.settings import SUBMIT_CONTRACT
 from tests.support import in_process
 from tests.support.golden_cases import build
 from tests.support.in_process import ROOT
+from tests.support.profiles import PROFILES, check_trial, content_of, settings_of
 from tests.support.workflow import Ended, Site
 
-PROFILES = ROOT / "profiles"
 SUBMITTED = {"decode_chunk", "deliver_run"}
 DL = "240601001"
 
 
 def profile(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((PROFILES / name / "profile.v9+.yaml").read_text())
-    return content
+    return content_of(PROFILES / name)
 
 
 def test_the_default_profile_hides_no_key_of_a_site_profile() -> None:
     # Each key of profiles/default goes before --profile.
     for name in ("s3df", "pipeline"):
         assert not profile("default").keys() & profile(name).keys()
-    for name in ("s3df", "shadow"):
-        assert (ROOT / name).resolve() == PROFILES / name
-        assert not (ROOT / name).readlink().is_absolute()
+    assert (ROOT / "s3df").resolve() == PROFILES / "s3df"
+    assert not (ROOT / "s3df").readlink().is_absolute()
 
 
 def test_a_dry_run_at_s3df_has_the_resources_of_the_profile(site: Site) -> None:
@@ -119,43 +117,14 @@ def test_the_config_of_s3df_is_valid(tmp_path: Path) -> None:
         assert f"{outside}:{inside}" in binds
 
 
-def settings_of(name: str, retdefs: Path, *more: Path) -> Settings:
-    """Return the settings of a profile, with a search path that is here and more config files behind its first."""
-    found = find_profile(str(PROFILES / name))
-    assert found is not None
-    first, *others = found.configfiles
-    return load([first, *more, *others], {"paths": {"retdef": [str(retdefs)]}, "moot": {"file": None}})
-
-
 def test_trials_differ_from_production_in_places_and_messages_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    # On the day of the switch production submits, by the commented lines of its config.
-    lines = re.findall(
-        r"^  # (command|check|rollback): (.*)$", Path("config/s3df.yaml").read_text(), re.MULTILINE
-    )
-    assert sorted(key for key, _ in lines) == ["check", "command", "rollback"]
-    assert all("{dl}" in command for _, command in lines)
-    switched = tmp_path / "switched.yaml"
-    switched.write_text(yaml.safe_dump({"submit": dict(lines)}))
-    production, streams = (settings_of(name, tmp_path, switched) for name in ("s3df", "pipeline"))
+    production, streams = (settings_of(PROFILES / name, tmp_path) for name in ("s3df", "pipeline"))
     assert production.submit.command is not None
     assert production.submit.command.partition(" ")[2] == SUBMIT_CONTRACT.partition(" ")[2]
     assert streams == production, "streams use local cores, and nothing else is different"
     assert {"executor", "jobs", "slurm"}.isdisjoint(profile("pipeline"))
-    every = [production]
-    for name, of, differs in (
-        ("shadow", "s3df", {"configfile", "halfpipe-jobname-prefix"}),
-        ("dev", "pipeline", {"configfile"}),
-    ):
-        ours, theirs, trial = profile(name), profile(of), settings_of(name, tmp_path, switched)
-        assert {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)} == differs
-        assert trial.submit == Submit(seconds=production.submit.seconds)
-        assert (trial.ledger.url, trial.moot.update, trial.paths.online) == (BUILT_IN, None, None)
-        every.append(trial)
-    assert every[-1].alarm.command is None
-    places = [place for each in every for place in (each.paths.work, each.paths.stage)]
-    assert len(set(places)) == 6
-    legacys = "/sdf/group/fermi/a/isoc/flightOps"
-    assert not [place for place in places if place.is_relative_to(legacys)]
+    trial = check_trial(PROFILES / "dev", PROFILES / "pipeline", {"configfile"}, tmp_path)
+    assert trial.alarm.command is None

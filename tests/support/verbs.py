@@ -12,7 +12,7 @@ import click
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
-from halfpipe.cli.config import DOCUMENTS
+from halfpipe.cli.config import documents
 from halfpipe.cli.main import command
 
 COMMAND = (sys.executable, "-m", "halfpipe")
@@ -36,7 +36,7 @@ def halfpipe(
 def check_document(words: Sequence[str], printed: str) -> None:
     """Check a document that the command `words` printed."""
     verb = next(word for word in words if word in command.list_commands(click.Context(command)))
-    schemas = json.loads(DOCUMENTS.read_bytes())
+    schemas = documents()
     kind = next((word for word in words if f"{verb}-{word}" in schemas["$defs"]), None)
     if verb != "config":
         schemas["$ref"] = f"#/$defs/{verb}-{kind}" if kind else f"#/$defs/{verb}"

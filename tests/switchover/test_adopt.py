@@ -17,7 +17,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import check, refuse_delivery
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
-from halfpipe.ledger.tables import METADATA, OURS, SHARED, legacy_name
+from halfpipe.ledger.tables import METADATA, OURS, SHARED, former_name
 from halfpipe_switchover import adopt as adopt_module
 from halfpipe_switchover.adopt import adopt, adoption, readers, way_back
 from tests.support.ledger_files import Database, Datagram, process, run_rows, settings_of, whole
@@ -26,7 +26,7 @@ from tests.switchover.support.legacy_ledger import LegacyLedger
 OLD, ONE, TWO, THREE, FOUR = (DownlinkId(f"24060100{n}") for n in range(5))
 DONE, OPEN, NEXT = RunId("2c2e5787"), RunId("2c2e8000"), RunId("2c2ea000")
 EPU0, EPU1 = whole(956, 6), whole(957, 6)
-NAMES = {table.name: legacy_name(table) for table in SHARED}
+NAMES = {table.name: former_name(table) for table in SHARED}
 
 
 @pytest.fixture
@@ -298,19 +298,19 @@ def test_each_statement_compiles_for_oracle() -> None:
     said = [" ".join(str(step.compile(dialect=dialect)).split()) for step in (*steps, *back)]
     assert said[:2] == [
         "ALTER SESSION SET ddl_lock_timeout = 60",
-        "ALTER TABLE glastops_downlink RENAME TO legacy_downlink",
+        "ALTER TABLE glastops_downlink RENAME TO former_downlink",
     ]
     made = [name for each in said for name in re.findall(r"CREATE TABLE (\w+)", each)]
     assert set(made) == set(METADATA.tables) - others
     # Level-1's table is exchanged last, and gets its grants before its rows.
-    last = said.index("ALTER TABLE glastops_acqsummary RENAME TO legacy_acqsummary")
+    last = said.index("ALTER TABLE glastops_acqsummary RENAME TO former_acqsummary")
     assert [" ".join(each.split()[:3]) for each in said[last + 1 : last + 6]] == [
         "CREATE TABLE glastops_acqsummary", "GRANT SELECT ON", "GRANT SELECT ON",
         "INSERT INTO glastops_acqsummary", "INSERT INTO halfpipe_lock",
     ]  # fmt: skip
     assert {each.rpartition(" ")[2] for each in said if each.startswith("GRANT")} == {'"LEVEL1"', "PUBLIC"}
     assert len([each for each in said if each.startswith("INSERT INTO glastops")]) == len(SHARED)
-    assert said[-1] == "ALTER TABLE legacy_acqsummary RENAME TO glastops_acqsummary"
+    assert said[-1] == "ALTER TABLE former_acqsummary RENAME TO glastops_acqsummary"
     query = readers(dialect, SHARED[0])
     assert query is not None
     said.append(str(query.compile(dialect=dialect)))

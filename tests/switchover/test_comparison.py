@@ -2,12 +2,20 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.pointers import point
+from halfpipe.files.reading import sha256
+from halfpipe.files.typed import values
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.hand_offs import Receipt, series
 from tests.support.golden_cases import case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site
@@ -15,6 +23,7 @@ from tests.switchover.support.compared import BothSides, event_file, sequence_of
 from tests.switchover.support.takeover_cases import TAKEOVER, taken_over
 
 FIRST, SECOND = "240601001", "240601002"
+RUN = "2c2e5787"
 
 # By step: how many events only HalfPipe delivers, and why; no events differ in the other cases.
 KNOWN: dict[str, list[tuple[int, set[int | str]]]] = {
@@ -127,6 +136,33 @@ def test_difference_is_located_without_chunk_products(sides: BothSides) -> None:
         if known:
             next((sides.site.work / paths.chunks(FIRST)).glob("*-2c2e5787-*.rows")).unlink()
     assert sides.compared(FIRST, sides.site.stage).status == 0, "as ours, whatever the legacy does"
+
+
+def record_anew(site: Site, path: Path, events: int) -> None:
+    """Record a hand-off of the only run of `FIRST` with the bytes that its event file has now."""
+    recorded = Deliveries(site.work, RunId(RUN))
+    made = recorded.latest()[DownlinkId(FIRST)]
+    file = replace(made.files[0], events=events, size=path.stat().st_size, sha256=sha256(path))
+    delivered = recorded.publish(replace(made, files=(file,)))
+    receipts = series(site.work, DownlinkId(FIRST))
+    last = receipts.typed(receipts.records[-1], Receipt)
+    run = replace(last.runs[0], delivery=delivered.seal)
+    point(site.work / paths.receipt(FIRST), receipts.publish(values(replace(last, runs=(run,)))))
+
+
+@pytest.mark.parametrize(
+    ("harm", "events", "where"), [(flip_a_bit, 130, "both"), (lambda path: cut_out(path, 11), 129, "there")]
+)
+def test_what_is_wrong_here_is_not_the_legacys(
+    harm: Callable[[Path], int], events: int, where: str, sides: BothSides
+) -> None:
+    path = event_file(sides.site.stage, FIRST)
+    sequence = harm(path)
+    record_anew(sides.site, path, events)
+    found = sides.compared(FIRST)
+    (group,) = found.groups
+    assert (group.first, group.events, group.where) == (sequence, 1, where)
+    assert (group.kind, group.defect, found.unexplained) == ("unexplained", None, 1)
 
 
 def test_event_missing_in_our_stage_is_unexplained(sides: BothSides) -> None:

@@ -75,19 +75,19 @@ class World:
         }
         config["submit"] = config.pop("submit")  # at the end, as in the file that the runbook edits
         (project / "config" / "s3df.yaml").write_text(self.here(yaml.safe_dump(config, sort_keys=False)))
-        for name in ("dev", "shadow"):
-            path = project / "config" / f"{name}.yaml"
+        shadow = project / "src" / "halfpipe_switchover" / "shadow"
+        for path in (project / "config" / "dev.yaml", shadow / "shadow.yaml"):
             content = yaml.safe_load(path.read_text())
             content.pop("level0", None)
             content["paths"].get("retdef", [])[1:] = []
             path.write_text(self.here(yaml.safe_dump(content)))
         task = project / "profiles" / "s3df" / TASK_XML.name
         task.write_text(self.here(task.read_text()).replace('"cores">16<', '"cores">2<'))
-        for name in ("s3df", "shadow"):
-            path = project / "profiles" / name / "profile.v9+.yaml"
+        for home in (project / "profiles" / "s3df", shadow):
+            path = home / "profile.v9+.yaml"
             configfile = yaml.safe_load(path.read_text())["configfile"]
             path.write_text(yaml.safe_dump({"configfile": configfile, "cores": 2}))
-            (project / name).symlink_to(f"profiles/{name}")
+        (project / "s3df").symlink_to("profiles/s3df")
         return project
 
     def here(self, text: str) -> str:

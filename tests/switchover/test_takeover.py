@@ -179,7 +179,7 @@ def test_a_run_waits_for_a_record_of_the_legacy_that_is_damaged(site: Site) -> N
     ended.bad(str(spans))
     assert site.staged(SECOND) == {}
     said = site.told("status", FIRST)["downlinks"][0]
-    assert [cause["code"] for cause in said["causes"]] == ["takeover"]
+    assert [cause["code"] for cause in said["causes"]] == ["other-system"]
     spans.write_bytes(good)
     assert take(site, home)["refused"] == {}
     site.snakemake(f"dl={SECOND}").good()

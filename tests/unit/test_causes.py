@@ -47,7 +47,7 @@ def expressions(file: Path, tree: ast.Module) -> Iterator[ast.expr]:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]
             makes = name in MAKERS or (name == "cls" and file.stem == "failure_record")
-            yield from node.args[:1] if makes and file.stem != "comparison" else ()
+            yield from node.args[:1] if makes else ()
             yield from (keyword.value for keyword in node.keywords if keyword.arg == "code")
         elif isinstance(node, ast.ClassDef):
             for each in node.body:

@@ -192,13 +192,13 @@ CODES: Mapping[str, Code] = {
         Code(
             "deliveries-overlap",
             Phase.STAGED,
-            "Two downlinks have delivered the same sequences of a run, after a restored backup or beside the legacy.",
+            "Two downlinks have delivered the same sequences of a run: a backup was restored, or two systems deliver.",
             "Have one downlink rolled back in Level-1, and deliver the run again as the message says.",
         ),
         Code(
-            "takeover",
+            "other-system",
             Phase.STAGED,
-            "The legacy system recorded no delivery of a run, or its record cannot be read.",
+            "Another system handed a run off, and recorded no delivery of it, or its record cannot be read.",
             "If HalfPipe refuses to deliver, run the command of the message.",
         ),
         Code(

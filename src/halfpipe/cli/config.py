@@ -2,18 +2,18 @@
 
 import json
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+from halfpipe.cli.main import verbs_of_others
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.config import model
 
-DOCUMENTS = Path(__file__).with_name(
-    "documents.json"
-)  # the schemas of what verbs print; the tests check all output
+DOCUMENTS = Path(__file__).with_name("documents.json")  # the schemas of what verbs print
 
 
 @click.command(
@@ -44,10 +44,10 @@ def command(site: Site, schema_of: str | None, as_json: bool) -> None:
     if schema_of == "config":
         click.echo(json.dumps(schema(), indent=1))
     elif schema_of is not None:
-        documents = json.loads(DOCUMENTS.read_bytes())
-        if schema_of not in documents["$defs"]:
-            raise click.UsageError(f"--schema: name one of config, {', '.join(documents['$defs'])}.")
-        click.echo(json.dumps({**documents, "$ref": f"#/$defs/{schema_of}"}, indent=1))
+        schemas = documents()
+        if schema_of not in schemas["$defs"]:
+            raise click.UsageError(f"--schema: name one of config, {', '.join(schemas['$defs'])}.")
+        click.echo(json.dumps({**schemas, "$ref": f"#/$defs/{schema_of}"}, indent=1))
     else:
         if not as_json:
             site.say()
@@ -56,6 +56,16 @@ def command(site: Site, schema_of: str | None, as_json: bool) -> None:
             json.dumps(settings, indent=1) if as_json else yaml.safe_dump(settings, sort_keys=False),
             nl=as_json,
         )
+
+
+def documents() -> dict[str, Any]:
+    """Return the schemas of what verbs print, with those in the ``documents.json`` of other packages with verbs."""
+    found: dict[str, Any] = json.loads(DOCUMENTS.read_bytes())
+    for package in sorted({verb.module.partition(".")[0] for verb in verbs_of_others().values()}):
+        place = files(package) / DOCUMENTS.name
+        if place.is_file():
+            found["$defs"] |= json.loads(place.read_bytes())["$defs"]
+    return found
 
 
 def schema() -> dict[str, Any]:

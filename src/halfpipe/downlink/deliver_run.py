@@ -116,7 +116,7 @@ def merge_and_deliver(
     ShrunkError
         If fewer events would be delivered than Level-1 may already have. Nothing was changed.
     StateError
-        If a record of the run is damaged, or the legacy's record cannot be read. Nothing was changed.
+        If a record of the run is damaged, or another system's record cannot be read. Nothing was changed.
     HalfPipeError
         If an input is missing or damaged, or a file cannot be written. Then nothing was delivered, or rerunning the
         command delivers the same.
@@ -232,7 +232,9 @@ class Attempt:
         known, downlink = self.known, self.downlink
         settings, run = known.context.settings, known.context.run
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
-            raise StateError(f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="takeover")
+            raise StateError(
+                f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="other-system"
+            )
         events, recorded = known.events_for(downlink), known.recorded.latest()
         abandoned = run in abandoned_runs.read(known.context.work).runs
         rows = all_known(events, downlink)

@@ -98,7 +98,7 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     """Return a cause if a switch holds a kind of work, with the person, time and reason; None if it is not held.
 
     For a single downlink, the remedy is the command to resume. For all downlinks, the remedy only lists the switches:
-    the legacy may be delivering again, so copying the remedy must not resume the work.
+    another system may be delivering again, so copying the remedy must not resume the work.
     """
     file = holding(work, switch, downlink)
     if file is None:

@@ -20,7 +20,7 @@ from halfpipe.files.pointers import point
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.rows import Entry, Part, handed_off, legacy_row, read_entry, run_row
+from halfpipe.ledger.rows import Entry, Part, former_row, handed_off, read_entry, run_row
 from halfpipe.ledger.tables import COPIED, DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.hand_offs import series
@@ -222,7 +222,7 @@ def submitted(settings: Settings, downlink: DownlinkId) -> str | None:
 def loaded(connection: Connection, downlink: DownlinkId | None = None) -> dict[DownlinkId, Loaded]:
     """Return the downlinks that were loaded, each with its receipt; only `downlink`, if it is given."""
     columns = (DOWNLINKS.c.id, DOWNLINKS.c.record, DOWNLINKS.c.receipt)
-    which = select(*columns).where(DOWNLINKS.c.receipt != COPIED["receipt"])
+    which = select(*columns).where(DOWNLINKS.c.receipt != COPIED)
     if downlink is not None:
         which = which.where(of_downlink(DOWNLINKS, downlink))
     return {
@@ -301,7 +301,7 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     columns = (LINKS.c.downlink_id, LINKS.c.refused, LINKS.c.digest)
     links = connection.execute(
         select(*columns)
-        .where(LINKS.c.startedat == run.met, LINKS.c.digest != COPIED["digest"])
+        .where(LINKS.c.startedat == run.met, LINKS.c.digest != COPIED)
         .order_by(LINKS.c.downlink_id)
     )
     for number, refused, digest in links.all():
@@ -312,8 +312,8 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
             # If the downlink was processed again, only loading it will show whether its run is refused.
             parts.append(part if part.digest == digest else replace(part, refused=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    legacy = legacy_row(connection, run, {part.downlink.number for part in parts})
-    known = run_row(connection, run, parts, settings, legacy) if parts else legacy
+    former = former_row(connection, run, {part.downlink.number for part in parts})
+    known = run_row(connection, run, parts, settings, former) if parts else former
     after = [] if known is None else [known]
     if [dict(row) for row in before] == after:
         return

@@ -43,8 +43,7 @@ def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, s
         requested.trequested,
         (requested.id == ground_id)
         & (requested.trequested < start)
-        # A row of another run does not count. The legacy took only rows without a run, so it found nothing once the run
-        # was written into its row.
+        # A row of another run does not count. The run may be written into its row later.
         & (requested.startedat.is_(None) | (requested.startedat == run.met))
         # Either type: what was requested is not always what was sent.
         & ((kind_asked == RunKind.LPA) | (kind_asked == RunKind.LCI)),
@@ -62,7 +61,7 @@ def _latest(
     key, alias = table.c.moot_key, table.c.moot_alias
     order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
     row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()
-    if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 means no key, as in the legacy
+    if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 means no key
         return None
     found = MootKey(int(row.moot_key), (row.moot_alias or "").strip() or UNKNOWN.alias)
     if not is_good(found):

@@ -43,7 +43,7 @@ def options(row: Mapping[str, Any]) -> list[str]:
     run = RunId.from_met(int(row["startedat"]))
     words = ["--run", run.l1]
     for column in ROW:
-        if row[column] is not None:  # some rows of the legacy have no key
+        if row[column] is not None:  # another system's row may have no key
             words += [f"--{column.replace('_', '-')}", str(row[column])]
     for column in ("evtutc0", "evtutc1"):
         if row[column] is not None:

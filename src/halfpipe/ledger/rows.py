@@ -17,11 +17,10 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import (
     DATAGRAMS,
+    FORMER_LINKS,
+    FORMER_RUNS,
     LINKS,
-    RUNS,
     SEGMENTS,
-    legacy_name,
-    legacy_table,
     time_of,
 )
 from halfpipe.merge.late_events import listed
@@ -192,9 +191,9 @@ def is_known(work: Path, downlink: DownlinkId) -> bool:
 
 
 def run_row(
-    connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings, legacy: Row | None = None
+    connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings, former: Row | None = None
 ) -> Row:
-    """Compute the row of a run from all of its parts, and from the legacy's row if that covers more.
+    """Compute the row of a run from all of its parts, and from another system's row if that covers more.
 
     If several downlinks have a datagram, it counts once, with the line that sorts first. Ground id and keys are those
     of the `first_datagram`. A run with a refused part stays InProgress. Otherwise Level-1 would retire it before the
@@ -247,16 +246,16 @@ def run_row(
         "moot_key": moot.key,
         "moot_alias": moot.alias,
     }
-    if legacy is None:
+    if former is None:
         return row
     by_hand = {} if named == UNSET else {"moot_key": named.key, "moot_alias": named.alias}
-    return _joined(legacy, row, refused=refused) | by_hand
+    return _joined(former, row, refused=refused) | by_hand
 
 
-def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> Row | None:
-    """Return the legacy's row of a run, if it covers downlinks that were not loaded.
+def former_row(connection: Connection, run: RunId, loaded: Collection[int]) -> Row | None:
+    """Return another system's row of a run, if it covers downlinks that were not loaded.
 
-    A takeover knows datagrams only where the legacy's products still exist. For an older run the legacy's row is all
+    The datagrams of such a downlink are known only if its products still exist. Otherwise the other system's row is all
     there is, and Level-1 must still find it after a late downlink of the run.
 
     Parameters
@@ -269,40 +268,41 @@ def legacy_row(connection: Connection, run: RunId, loaded: Collection[int]) -> R
     Returns
     -------
     dict or None
-        The row of ``glastops_acqsummary``. None if no tables were adopted, the legacy had no
-        such run, or `loaded` contains all of the legacy's downlinks with data of the run.
+        The row of ``glastops_acqsummary``. None if no other system had such a run, or `loaded` contains all of its
+        downlinks with data of the run.
     """
-    if not inspect(connection).has_table(legacy_name(RUNS)):
+    if not inspect(connection).has_table(FORMER_RUNS.name):
         return None
-    runs, links = legacy_table(RUNS), legacy_table(LINKS)
     if loaded:
-        of_run = select(links.c.downlink_id).where(links.c.startedat == run.met)
-        if {int(number) for number in connection.execute(of_run).scalars()} <= set(loaded):
+        links = select(FORMER_LINKS.c.downlink_id).where(FORMER_LINKS.c.startedat == run.met)
+        if {int(number) for number in connection.execute(links).scalars()} <= set(loaded):
             return None
-    row = connection.execute(select(runs).where(runs.c.startedat == run.met)).mappings().first()
+    of_run = select(FORMER_RUNS).where(FORMER_RUNS.c.startedat == run.met)
+    row = connection.execute(of_run).mappings().first()
     if row is None:
         return None
     # Databases return a NUMBER or NUMERIC without a scale as a Decimal.
     return {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
-def _joined(legacy: Row, own: Row, *, refused: bool) -> Row:
-    """Combine the legacy's row of a run with the row that follows from HalfPipe's files.
+def _joined(former: Row, own: Row, *, refused: bool) -> Row:
+    """Combine another system's row of a run with the row that follows from HalfPipe's files.
 
-    The times cover both rows. The larger counts are kept, because the legacy's row does not show which datagrams it
-    counted. Type and keys are the legacy's. The run is Complete or Incomplete if either row is and no part is refused.
+    The times cover both rows. The larger counts are kept, because the other system's row does not show which
+    datagrams it counted. Type and keys are those of that row. The run is Complete or Incomplete if either row is and
+    no part is refused.
     """
     status = next(
-        (status for status in (COMPLETE, INCOMPLETE) if status in {legacy["status"], own["status"]}),
+        (status for status in (COMPLETE, INCOMPLETE) if status in {former["status"], own["status"]}),
         IN_PROGRESS,
     )
-    row = legacy | {"status": IN_PROGRESS if refused else status}
+    row = former | {"status": IN_PROGRESS if refused else status}
     for choose, columns in (
         (min, ("dgmutc0", "evtutc0")),
         (max, ("dgmutc1", "evtutc1", "ndgms", "nevts")),
     ):
         for name in columns:
-            row[name] = choose((one[name] for one in (legacy, own) if one[name] is not None), default=None)
+            row[name] = choose((one[name] for one in (former, own) if one[name] is not None), default=None)
     return row
 
 

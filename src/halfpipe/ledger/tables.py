@@ -1,20 +1,20 @@
 """The tables of the ledger (ground-chain §10).
 
-Five tables have the names and columns of the legacy's, so that their readers need no change. Two more are filled by the
-ISOC and read here for the MOOT mapping. Tables with the prefix ``halfpipe_`` are HalfPipe's own.
+Five tables have the names and columns of an earlier system, so that their readers need no change. Two more are filled
+by the ISOC and read here for the MOOT mapping. Tables with the prefix ``halfpipe_`` are HalfPipe's own.
 
 Three kinds of database must accept all tables. So names have at most 30 characters, there are no booleans, unbounded
 texts or values that the database generates, and times are UTC without a zone. Unsigned 32-bit numbers need
-`BigInteger`. Columns can be NULL where the legacy's can.
+`BigInteger`. Columns can be NULL where the earlier ones could.
 
-The tables differ from the legacy's where otherwise loading a downlink again or removing it would harm others:
+The tables differ from the earlier ones where otherwise loading a downlink again or removing it would harm others:
 
-- ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with the
-  legacy's keys the second load fails, or takes the row away from the first downlink.
+- ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks can contain one datagram; with
+  the former keys the second load fails, or takes the row away from the first downlink.
 - `LINKS` has the checksum of the downlink's datagrams (`digest`), and whether Level-1 would refuse the run (`refused`).
 - `DOWNLINKS` has the seal of the receipt that was loaded (`receipt`) with the number of its record (`record`), and the
   seal of the receipt that Level-1 has (`submitted`). So one comparison of seals shows what is out of date.
-- Only the first and last datagram of each segment are stored, as in the legacy. All of them would be 1.8e9 rows (9,000
+- Only the first and last datagram of each segment are stored. All of them would be 1.8e9 rows (9,000
   for each of two EPUs of 100,000 runs), a copy of ``datagrams.idx``, which is never deleted. A run's row is computed
   from these files, because segments that overlap in part do not show which events they share.
 """
@@ -34,14 +34,11 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
-    TableClause,
-    column,
 )
-from sqlalchemy import table as sql_table
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0008"  # of these tables; every change of them needs a new number
+REVISION = "0009"  # of these tables; every change of them needs a new number
 WORD = 16  # letters of a word in an index line (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -190,23 +187,20 @@ PENDING = Table(
 )
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
-SHARED = (DOWNLINKS, *OF_A_DOWNLINK, RUNS)  # the legacy has tables with these names
+SHARED = (DOWNLINKS, *OF_A_DOWNLINK, RUNS)  # their names and columns are older than HalfPipe
 OURS = (*SHARED, LOCK, PENDING)
 
-# These values mark a row that was copied from the legacy's tables. HalfPipe's records are numbered from 1, and its
-# seals and digests have 64 letters.
-COPIED = {"record": 0, "receipt": "legacy", "digest": "legacy", "refused": 0}
+COPIED = "copied"  # instead of a seal or a digest, in a row that was copied from another system's table
 
 
-def legacy_name(table: Table) -> str:
-    """Return the name of a legacy table after its adoption, like ``legacy_acqsummary``."""
-    return table.name.replace("glastops_", "legacy_")
+def former_name(table: Table) -> str:
+    """Return the name under which another system's table is kept, like ``former_acqsummary``."""
+    return table.name.replace("glastops_", "former_")
 
 
-def legacy_table(table: Table) -> TableClause:
-    """Return the legacy's table after its adoption, with the columns that it shares with `table`."""
-    shared = (each for each in table.columns if each.name not in {*COPIED, "submitted"})
-    return sql_table(legacy_name(table), *(column(each.name, each.type) for each in shared))
+# They exist only if another system filled the ledger before.
+FORMER_RUNS = RUNS.to_metadata(MetaData(), name=former_name(RUNS))
+FORMER_LINKS = LINKS.to_metadata(MetaData(), name=former_name(LINKS))
 
 
 def time_of(unix: float) -> datetime:

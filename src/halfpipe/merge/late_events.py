@@ -64,7 +64,7 @@ class RecordedDelivery(Protocol):
 
     @property
     def counts(self) -> Mapping[int, str] | None:
-        """Number of events of each datagram, in the form of `counts_of`; None for deliveries of the legacy."""
+        """Number of events of each datagram, in the form of `counts_of`; None if it is unknown."""
 
     @property
     def events(self) -> int:

@@ -198,7 +198,7 @@ def lost_events(
     """Count the known events that are neither in a delivery nor in a group, EPU by EPU.
 
     The records have the number of delivered events of each datagram. After a chunk was ignored, a delivery may contain
-    more events than are known now, so only a positive difference is a loss. The result is 0 if a delivery of the legacy
+    more events than are known now, so only a positive difference is a loss. The result is 0 if a delivery
     has no counts.
 
     Parameters

@@ -65,12 +65,12 @@ class Action(StrEnum):
 
 
 class By(StrEnum):
-    """The source of an outcome: the command's own answer, a check afterwards, a person, or the legacy's tree."""
+    """The source of an outcome: the command's own answer, a check afterwards, a person, or another system's records."""
 
     ANSWER = "answer"
     CHECK = "check"
     PERSON = "person"
-    LEGACY = "legacy"
+    OTHER_SYSTEM = "other-system"
 
 
 class Signed(Stored, frozen=True, tag_field="kind", tag=str.lower):

@@ -196,7 +196,7 @@ class DeliveryHistory:
 
     @property
     def unreadable(self) -> dict[DownlinkId, Unreadable]:
-        """The downlinks whose legacy record is still not readable."""
+        """The downlinks whose record in another system still cannot be read."""
         last = {entry.downlink: entry for entry, _ in self._entries if not isinstance(entry, Release)}
         return {downlink: entry for downlink, entry in last.items() if isinstance(entry, Unreadable)}
 

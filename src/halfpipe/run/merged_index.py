@@ -212,7 +212,9 @@ def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[
             for name in (name for one in known if one.are_in(home) for name in one.files):
                 kept.mkdir(exist_ok=True)
                 (kept / name).unlink(missing_ok=True)
-                os.link(home / name, kept / name, follow_symlinks=False)  # the legacy's are links
+                os.link(
+                    home / name, kept / name, follow_symlinks=False
+                )  # products of another system are links
 
 
 def read_published(work: Path, run: RunId, downlink: DownlinkId, recorded: DeliveryHistory) -> MergedIndex:

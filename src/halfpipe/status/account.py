@@ -185,7 +185,7 @@ def _chunks(of: DownlinkFacts) -> tuple[int, int]:
 
 
 def _phases(of: DownlinkFacts, chunks: tuple[int, int]) -> dict[Phase, tuple[int, int]]:
-    """Return how much of each phase is done, and how much there is; nothing for a downlink taken over from the legacy.
+    """Return how much of each phase is done, and how much there is; nothing if another system delivered it.
 
     Level-0 is left out if the decoder did not report which hours it needed.
     """

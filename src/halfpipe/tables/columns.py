@@ -114,7 +114,7 @@ DOWNLINKS = Columns(
         *BEGIN_END,
         Column("latency", NUMBER, "from the last event to the first hand-off", "s"),
         Column("simulated", YES_NO, "whether the data are SIMULATED"),
-        Column("taken_over", YES_NO, "whether the legacy delivered it"),
+        Column("origin", TEXT, "the system that delivered it; empty: HalfPipe"),
         Column("problem", TEXT, "why the other columns are missing"),
     ),
 )

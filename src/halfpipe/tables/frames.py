@@ -66,7 +66,7 @@ def downlink_row(last: HandOff, told: int | None, problem: str | None = None) ->
         end,
         nan if handed_off is None else handed_off - end,
         receipt.simulated,
-        bool(receipt.origin),
+        receipt.origin,
         problem,
     )
 

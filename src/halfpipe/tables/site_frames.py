@@ -400,7 +400,7 @@ def find(
     DataFrame
         The columns of `halfpipe.tables.columns.FILES`: a row for each event file, and for each span of a chunk that is
         ``outstanding`` (``name`` is the chunk, most other columns are missing). A run of a downlink without files, for
-        example of one that was taken over from the legacy, has one row without times; it is found by a time if no other
+        example of one that another system delivered, has one row without times; it is found by a time if no other
         run began between its start and this time.
     list
         The errors of damaged records; the other records are still used.

@@ -126,10 +126,10 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     remedy = Remedy(
         f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", first="To see it, and read it again"
     )
-    job_log(tmp_path, f"deliver_run-{RUN}", Failure("takeover", why, remedy))
+    job_log(tmp_path, f"deliver_run-{RUN}", Failure("other-system", why, remedy))
     (one,) = failures(DL, failed_jobs(tmp_path, DL))
     commands = (*remedy.do, AGAIN)
-    assert (one.code, one.remedy.do) == ("takeover", commands)
+    assert (one.code, one.remedy.do) == ("other-system", commands)
     assert one.text.endswith("and that is all")
     assert len(one.text) < 600
 

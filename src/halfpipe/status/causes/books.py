@@ -22,7 +22,7 @@ def books_causes(of: DownlinkFacts, run: RunId, standing: Standing) -> Iterator[
         yield Cause("books", Verdict.NOTE, text, _again(of.id, run), of.receipt_time)
     if books is None:
         return
-    # Nothing is delivered while a record of the legacy cannot be read.
+    # Nothing is delivered while another system's record cannot be read.
     if books.due and of.handed_off is not None and not of.runs[run].deliveries.unreadable:
         is_late = of.survey.now - (of.receipt_time or 0.0) > of.settings.alarm.late_hours * HOUR
         text = f"{count(books.due, 'event is', 'events are')} due of run {run}"

@@ -51,7 +51,9 @@ def receipt_causes(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             text = (
                 f"run {one.run} was taken over, and {one.delivery.origin} recorded nothing of it as delivered"
             )
-            yield Cause("takeover", Verdict.NOTE, text, Remedy(f"halfpipe show {one.run}"), of.receipt_time)
+            yield Cause(
+                "other-system", Verdict.NOTE, text, Remedy(f"halfpipe show {one.run}"), of.receipt_time
+            )
     if last.receipt.origin:
         return
     yield from _without_retdef(of, last)

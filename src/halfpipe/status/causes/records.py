@@ -42,7 +42,7 @@ def run_causes(of: DownlinkFacts) -> Iterator[Cause]:
             yield _damaged(facts.damage)
             continue
         if unreadable := facts.deliveries.unreadable.get(of.id):
-            yield Cause("takeover", Verdict.ACTION, unreadable.text, unreadable.remedy)
+            yield Cause("other-system", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from overlaps(run, of.id, facts.deliveries, facts.submissions)
         if run not in handed:
             yield from _lost(of, run, facts)
