@@ -72,26 +72,24 @@ class ArchiveListing:
             )
 
 
-def directories(retdef: RetDef) -> dict[str, int]:
-    """Return the archive's directories that may contain packets for a RetDef, with the Unix second when each begins.
-
-    They are relative to the archive's root, in order.
-    """
-    return dict(sorted((directory, begin) for directory, begin, _ in _hours(retdef, EDGE_SECONDS)))
+def directories(retdef: RetDef) -> list[str]:
+    """Return the archive's directories that may contain packets for a RetDef, relative to its root, in order."""
+    return sorted({directory for directory, _ in _hours(retdef, EDGE_SECONDS)})
 
 
-def _hours(retdef: RetDef, edge: float) -> Iterator[tuple[str, int, int]]:
-    """Yield the hours of the spans, each extended by `edge` seconds: directory, first Unix second, and APID."""
-    for span in retdef.spans:
-        for hour in archive_hours.hours_inside([(span.begin - edge, span.end + edge)]):
-            begin = hour * archive_hours.HOUR
-            yield str(archive_hours.hour_path(Path(), retdef.scid, begin)), begin, span.apid
+def _hours(retdef: RetDef, edge: float) -> set[HourOfApid]:
+    """Return the hours of the spans, each extended by `edge` seconds."""
+    return {
+        (str(archive_hours.hour_path(Path(), retdef.scid, hour * archive_hours.HOUR)), span.apid)
+        for span in retdef.spans
+        for hour in archive_hours.hours_inside([(span.begin - edge, span.end + edge)])
+    }
 
 
 def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
     """List the files that the spans of a RetDef need in the archive at `root`."""
-    needed = frozenset((directory, apid) for directory, _, apid in _hours(retdef, 0))
-    around = sorted({(directory, apid) for directory, _, apid in _hours(retdef, EDGE_SECONDS)})
+    needed = frozenset(_hours(retdef, 0))
+    around = sorted(_hours(retdef, EDGE_SECONDS))
     files = None
     with suppress(OSError):
         if archive_hours.source_path(root, retdef.scid).is_dir():
