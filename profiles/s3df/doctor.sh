@@ -584,6 +584,8 @@ def yaml(text):
         found = {}
         while lines and lines[0][0] == depth:
             key, said = re.match(r"(.*?):(?:\s+(.*)|)$", lines.pop(0)[1]).groups()
+            while said and lines and lines[0][0] > depth:
+                said += " " + lines.pop(0)[1]  # the rest of a folded line
             below = lines and (lines[0][0] > depth or (lines[0][0] == depth and lines[0][1].startswith("- ")))
             found[word(key)] = block(lines[0][0]) if not said and below else word(said or "")
         return found
