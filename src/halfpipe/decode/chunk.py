@@ -63,7 +63,7 @@ class DecoderLog(Stored, frozen=True):
         return dict(sorted(found.items()))
 
 
-class Hour(Stored, frozen=True):
+class Hour(Stored, frozen=True, order=True):
     """An hour of level-0 of one APID: its directory, relative to the archive's root."""
 
     hour: str

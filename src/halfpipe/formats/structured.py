@@ -17,7 +17,8 @@ def layout(*parts: str) -> np.dtype[np.void]:
 
 def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     """Return the rows of one or more contiguous tables of one type, one table after the other."""
-    table, begin = np.empty(sum(map(len, parts)), parts[0].dtype), 0
+    table = np.empty(sum(map(len, parts)), parts[0].dtype)
+    begin = 0
     for part in parts:
         put(table[begin : begin + len(part)], part)
         begin += len(part)

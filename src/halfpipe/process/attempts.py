@@ -226,9 +226,13 @@ class Attempts:
         after: Callable[[str, Record], object] = lambda *_: None,
         only_look: bool = False,
     ) -> None:
-        self.id, self.place, self._work = id, place, work
-        self._kinds, self._begins = kinds, begins
-        self._before, self._after = before, after
+        self.id = id
+        self.place = place
+        self._work = work
+        self._kinds = kinds
+        self._begins = begins
+        self._before = before
+        self._after = after
         self.series = Series(work, place, only_look=only_look)
         self.path = self.series.home
         self._waited_for = 0  # number of the intent whose command has certainly ended
@@ -238,7 +242,8 @@ class Attempts:
         """Read all records again."""
         self.every: list[Attempt] = []
         self.others: list[Signed] = []
-        self._first = self._intent = 0
+        self._first = 0  # number of attempts that do not count
+        self._intent = 0  # number of the record of the latest attempt
         for record in self.series.read():
             self._add(record)
 
@@ -285,7 +290,8 @@ class Attempts:
         """
         if self.last is None or self.last.by is not None or self._intent == self._waited_for:
             return 0.0
-        now, begun = file_server_time(self._work), modified(str(file_of(self.path, self._intent)))
+        now = file_server_time(self._work)
+        begun = modified(str(file_of(self.path, self._intent)))
         end = (now if begun is None else begun) + self.last.seconds
         return min(max(0.0, end - now), self.last.seconds)
 
@@ -410,18 +416,22 @@ class Attempts:
         most = OVER_AFTER * seconds
         intent = self.intend(words, seconds=most, action=action, handoff=handoff, receipt=receipt)
         answer = _run_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
-        if (
-            answer.status == -signal.SIGKILL
-        ):  # perhaps only ``timeout`` was killed, and the command still runs
+        if answer.status == -signal.SIGKILL:
+            # Perhaps only ``timeout`` was killed, and the command still runs.
             raise UnknownOutcomeError(answer.how)
-        outcome, by, said = Outcome.OPEN, By.ANSWER, answer.said
+        outcome = Outcome.OPEN
+        by = By.ANSWER
+        said = answer.said
         if answer.status is None:
             outcome = Outcome.NOT_SUBMITTED
         elif answer.status > 0:
             outcome = Outcome.FAILED
         elif answer.status == 0:
             doubted = doubts()
-            outcome, by = (Outcome.FAILED, By.CHECK) if doubted else (Outcome.SUBMITTED, By.ANSWER)
+            outcome = Outcome.SUBMITTED
+            if doubted:
+                outcome = Outcome.FAILED
+                by = By.CHECK
             said = (*said, *doubted)
         while True:  # an answer is a fact, so it is recorded whatever other processes have recorded meanwhile
             try:

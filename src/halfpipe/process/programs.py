@@ -251,7 +251,8 @@ class Log(Lines):
 
     def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
         super().__init__(self._take)
-        self._file, self._hear_text = file, hear
+        self._file = file
+        self._hear_text = hear
         self._fitting = ""  # of the latest piece
         self._size = 0  # bytes
         self.said: deque[str] = deque(maxlen=LINES_SAID)
@@ -259,7 +260,8 @@ class Log(Lines):
     def __call__(self, data: bytes) -> None:
         """Take the next piece; an empty piece is the end."""
         super().__call__(data)
-        text, self._fitting = self._fitting, ""
+        text = self._fitting
+        self._fitting = ""
         try:
             if text:
                 self._file.write(text)
