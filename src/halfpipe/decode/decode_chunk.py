@@ -136,14 +136,14 @@ def decode(
     if (nothing or absent) and not ran.log.exceptions and not ran.read.missing:  # `status` reports both
         raise _silent(settings, downlink, retdef, absent)
     return Chunk(
-        downlink,
-        retdef.chunk,
-        sha256(retdef_file),
-        tuple(sorted({file.run for file in files})),
-        tuple(files),
-        ran.log.summary({str(ran.retdef_file): ran.retdef_file.name, str(out): "OUTDIR"}),
-        Level0(len(ran.read.needed), ran.read.missing, tuple(gaps(retdef.spans, datagrams))),
-        tuple(ran.archive.contents()),
+        downlink=downlink,
+        chunk=retdef.chunk,
+        retdef=sha256(retdef_file),
+        runs=tuple(sorted({file.run for file in files})),
+        files=tuple(files),
+        log=ran.log.summary({str(ran.retdef_file): ran.retdef_file.name, str(out): "OUTDIR"}),
+        level0=Level0(len(ran.read.needed), ran.read.missing, tuple(gaps(retdef.spans, datagrams))),
+        read=tuple(ran.archive.contents()),
     )
 
 

@@ -62,12 +62,14 @@ LINES = 1 << 12  # datagram lines parsed at a time; same trade-off
 REMEDY = "Decode the chunk again, or rebuild the merged index"
 
 # Numbers of the columns that are read from an EVT line; the tag is column 0.
-_STARTEDAT, _FILE = 1, 14
+_STARTEDAT = 1
+_FILE = 14
 _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
 _SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
+_EVT_TAG = b"EVT:"
+_DGM_TAG = b"DGM:"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 def layout(*parts: str) -> np.dtype[np.void]:
     """Return a packed dtype; each part has a type and the names of fields of that type."""
-    return np.dtype([(name, kind) for part in parts for kind, *names in [part.split()] for name in names])
+    return np.dtype([(name, kind) for kind, *names in map(str.split, parts) for name in names])
 
 
 def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:

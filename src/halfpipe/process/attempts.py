@@ -37,8 +37,9 @@ from halfpipe.files.typed import Stored
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
-# Multiples of the time that a command may take: when it is killed, and when it has certainly ended.
-KILLED_AFTER, OVER_AFTER = 1.1, 1.2
+# Multiples of the time that a command may take.
+KILLED_AFTER = 1.1  # when it is killed
+OVER_AFTER = 1.2  # when it has certainly ended
 CLOCK_SECONDS = 0.05  # a file's time may lag behind the clock by this much, a tick of Linux
 TIMED_OUT = 124  # exit status of timeout(1)
 
@@ -336,9 +337,19 @@ class Attempts:
             If another process has published a record meanwhile. Then do not run the command.
         """
         when, who = signed or signature()
-        number = len(self.every) + 1
         self.publish(
-            Attempt(when, who, number, tuple(command), seconds, action, handoff, receipt, outcome, by)
+            Attempt(
+                when=when,
+                who=who,
+                number=len(self.every) + 1,
+                command=tuple(command),
+                seconds=seconds,
+                action=action,
+                handoff=handoff,
+                receipt=receipt,
+                outcome=outcome,
+                by=by,
+            )
         )
         return self.every[-1]
 

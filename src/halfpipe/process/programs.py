@@ -28,7 +28,8 @@ CLOSED_SECONDS = 0.02  # and the same for one that has closed its outputs
 AT_A_TIME = 1 << 16  # bytes that are read at once
 LINE_LIMIT = 1 << 16  # bytes; a longer line comes in pieces
 LOG_BYTES = 32 << 20  # most bytes of a program's output in its log
-LINES_SAID, LETTERS_SAID = 5, 500  # last lines in a message, and letters of each
+LINES_SAID = 5  # last lines in a message,
+LETTERS_SAID = 500  # and letters of each
 
 _log = logging.getLogger(__name__)
 
