@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Fetch an hour of level-0 from a copy behind XRootD, each file with its checksum: for level0.fetch of the config.
+"""Fetch an hour of some APIDs from a copy of level-0 behind XRootD, each file with its checksum: for level0.fetch.
 
-Status 0: the directory has all files of the hour that the copy has, perhaps none. Any other status: the copy cannot be
-read, or a file is incomplete. `LIMITS` exist because a client otherwise tries a dead server for many minutes.
+Status 0: the directory has all files of the hour and APIDs that the copy has, perhaps none. Any other status: the copy
+cannot be read, or a file is incomplete. `LIMITS` exist because a client otherwise tries a dead server for many minutes.
 """
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ LIMITS = {  # seconds and attempts; values in the environment take precedence
     "XRD_TIMEOUTRESOLUTION": "5",
     "XRD_STREAMERRORWINDOW": "0",
 }
+NAME = re.compile(r"s[0-9]{4}a([0-9]{4})t[0-9.]+")  # a file of level-0, with its APID
 NOT_FOUND = "[3011]"  # kXR_NotFound (XProtocol.hh)
 
 
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetch an hour of level-0 from a copy behind XRootD.")
     parser.add_argument("root", help="root of the copy, root://host//path")
     parser.add_argument("hour", help="directory of the hour below the root")
+    parser.add_argument("apids", help="the APIDs, separated by commas")
     parser.add_argument("out", type=Path, help="directory for its files")
     arguments = parser.parse_args(argv)
     environment = LIMITS | os.environ
@@ -53,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = files(server, f"{url.path.rstrip('/')}/{arguments.hour}".replace("//", "/"), environment)
     if found is None:
         return 1
+    apids = {int(apid) for apid in arguments.apids.split(",")}
     for path in found:
+        name = NAME.fullmatch(Path(path).name)
+        if name is None or int(name[1]) not in apids:
+            continue
         words = [
             "xrdcp",
             "--nopbar",

@@ -38,8 +38,7 @@ BUILT_IN = {
             "map": {"/nfs/farm/g/glast": SDF + "/n",
                     "/afs/slac/g/glast": SDF + "/a", "/afs/slac.stanford.edu/g/glast": SDF + "/a"},
         },
-        "level0": {"fetch": "python scripts/xrootd_hour.py root://glast-rdr//glast/level0 {hour} {out}",
-                   "cache": DATA + "/HalfPipe-level0"},
+        "level0": {"fetch": "python scripts/xrootd_hour.py root://glast-rdr//glast/level0 {hour} {apids} {out}"},
         "moot": {"file": DATA + "/HalfPipe-moot_keys.txt"},
         "ledger": {"url": "oracle+oracledb://isocflight"},
     },
@@ -106,7 +105,7 @@ class Site:
     def places(self):
         """Return the paths of the config, whether HalfPipe writes there, and whether each is a file."""
         found = [Place(key, self(key), True, False) for key in
-                 ("paths.work", "paths.stage", "paths.online", "level0.cache", "board.dir")]  # fmt: skip
+                 ("paths.work", "paths.stage", "paths.online", "board.dir")]  # fmt: skip
         found += [Place("paths.level0", self("paths.level0"), False, False)]
         found += [Place("moot.file", self("moot.file"), False, True)]
         found += [Place("paths.retdef", path, False, False) for path in self("paths.retdef", [])]
@@ -651,6 +650,8 @@ def yaml(text):
         found = {}
         while lines and lines[0][0] == depth:
             key, said = re.match(r"(.*?):(?:\s+(.*)|)$", lines.pop(0)[1]).groups()
+            while said and lines and lines[0][0] > depth:
+                said += " " + lines.pop(0)[1]  # the rest of a folded line
             below = lines and (lines[0][0] > depth or (lines[0][0] == depth and lines[0][1].startswith("- ")))
             found[word(key)] = block(lines[0][0]) if not said and below else word(said or "")
         return found

@@ -133,8 +133,6 @@ def load(
             "--configfile FILE. config/README.md has every key."
         )
     settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
-    if settings.level0.fetch is not None and settings.level0.cache is None:
-        raise ConfigError("level0.fetch needs a cache. Set level0.cache to a directory that all nodes see.")
     if settings.moot.mapping and settings.ledger.url is None:
         raise ConfigError(
             "moot.mapping is true, but ledger.url is null, and the ledger's tables map keys and aliases. Set "

@@ -165,14 +165,10 @@ class Paths(Section):
 class Level0(Section):
     """Level-0 hours that left the archive and are fetched from a copy; docs/level0.md."""
 
-    fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
+    fetch: Annotated[Text, command_with("hour", "apids", "out", needed="hour")] | None = None
     """Command that fetches an hour before the decoder starts; docs/level0.md. "{hour}" (required) is its directory in
-    the archive, and "{out}" is an empty directory for its files. null: hours stay missing."""
-    cache: Place | None = None
-    """Directory of fetched hours for all jobs on all nodes. Needed with fetch."""
-    cache_gb: Annotated[float, Check(gt=0)] = 500.0
-    """Above this size (GB, 10^9 bytes), the least recently used hours are removed. Removed hours that jobs are still
-    reading take extra space. An hour takes about 3 GB."""
+    the archive, "{apids}" are the chunk's APIDs, separated by commas, and "{out}" is an empty directory for the files.
+    null: hours stay missing."""
     seconds: Annotated[float, Check(gt=0)] = 1200.0
     """Time limit of fetch; after it, the job that needs the hour fails."""
 

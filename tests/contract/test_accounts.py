@@ -227,27 +227,27 @@ def test_the_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
 
 
 def test_fetched_level_0_gives_the_same_hand_off(site: Site, tmp_path: Path) -> None:
-    """A merge that decodes another downlink again takes its level-0 from the cache, too."""
+    """A merge that decodes another downlink again fetches its level-0, too."""
     simulation = site.simulate(Scenario(seed=2, downlinks=[DL, LATER]).lpa_run(events=250, parts=2, rate=0.5))
     shutil.copytree(simulation.level0, site.home / "copy")
-    fetch = f"sh -c 'cp {site.home}/copy/{{hour}}/s* {{out}}'"
-    site.configure(level0={"fetch": fetch, "cache": str(site.home / "cache")})
+    fetch = f"sh -c 'cp {site.home}/copy/{{hour}}/s* {{out}}; echo {{hour}} {{out}} >>{site.home}/fetched'"
+    site.configure(level0={"fetch": fetch})
     without = site.clone(tmp_path / "without")
     shutil.rmtree(without.home / "simulated" / "level0" / "src0077")
-    for each in (site, without):
-        each.process(DL)
-        if each is without:
-            for path in (each.work / paths.chunks(DL)).glob("*.evt"):
-                path.unlink()
-        each.process(LATER)
+    site.process(DL)
+    site.process(LATER)
+    assert not (site.home / "fetched").exists()
+    without.process(DL)
+    for path in (without.work / paths.chunks(DL)).glob("*.evt"):
+        path.unlink()
+    without.process(LATER)
     here, there = (
         {name: content for name, content in each.tree().items() if name.startswith(("stage/", "work/dl="))}
         for each in (site, without)
     )
     assert here == there
-    assert not (site.home / "cache").exists()
-    assert list((without.home / "cache").glob("src0077+*"))
-    shutil.rmtree(without.home / "cache")
+    assert "/.context/" in (without.home / "fetched").read_text(), "the merge fetched, too"
+    assert not list(without.work.rglob("s0077a*")), "fetched files go when the decoder has ended"
     assert without.outstanding(DL, LATER) == frozenset()
 
 

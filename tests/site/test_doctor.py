@@ -235,7 +235,9 @@ def test_the_ledger_as_level_1_asks_it(server: PrivatePostgresql) -> None:
 @pytest.mark.xrootd
 def test_the_copy_of_level_0(open_to_all: Path) -> None:
     with private_xrootd(open_to_all) as server:
-        config = {"level0": {"fetch": f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"}}
+        config = {
+            "level0": {"fetch": f"python scripts/xrootd_hour.py {server.url} {{hour}} {{apids}} {{out}}"}
+        }
         up = {}
         for state in ("down", "up"):
             if state == "up":

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode import level0_cache
+from halfpipe.decode import fetched_level0
 from halfpipe.decode.archive_listing import directories, list_archive
+from halfpipe.decode.chunk import Hour
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import RetDef, read_retdef
@@ -36,31 +37,33 @@ def retdef(server: PrivateXrootd) -> RetDef:
     return read_retdef(server.home / "sim" / "downlinks" / DL / f"RetDef-{DL}-00001.xml")
 
 
-def fetch(server: PrivateXrootd, retdef: RetDef, seconds: float = 60.0) -> list[tuple[str, int]] | None:
-    """Fetch all hours; return those that a decoder would miss."""
+def fetch(server: PrivateXrootd, retdef: RetDef, seconds: float = 60.0) -> tuple[Hour, ...] | None:
+    """Fetch all hours, and compare them with the server's; return those that a decoder would miss."""
     home, archive = server.home, server.home / "archive"
-    command = f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
-    level0 = Level0(command, home / "cache", cache_gb=1.0, seconds=seconds)
-    given = Settings(Paths(home / "work", home / "stage", level0=archive), level0=level0)
-    with level0_cache.source(given, retdef, archive, list_archive(archive, retdef), io.StringIO()) as (
-        root,
-        read,
-    ):
+    command = f"python scripts/xrootd_hour.py {server.url} {{hour}} {{apids}} {{out}}"
+    given = Settings(
+        Paths(home / "work", home / "stage", level0=archive), level0=Level0(command, seconds=seconds)
+    )
+    apids = {f"a{span.apid:04d}t" for span in retdef.spans}
+    listed = list_archive(archive, retdef)
+    source = fetched_level0.source(given, retdef, archive, listed, home / "fetched", io.StringIO())
+    with source as (root, read):
         assert root != archive
-        return None if read.missing is None else [(each.hour, each.apid) for each in read.missing]
+        there = content(server.home / "data" / "level0")
+        assert content(root) == {
+            name: checksum for name, checksum in there.items() if any(apid in name for apid in apids)
+        }
+        return read.missing
 
 
-def content(root: Path) -> dict[tuple[str, str], str]:
-    """Return the checksums of the files of an archive or a cache, by hour and name."""
-    files = [path for path in root.rglob("s0077a*") if path.is_file()]
-    hours = [str(path.parent.relative_to(root)).replace("/", "+").split("~")[0] for path in files]
-    return {(hour, path.name): sha256(path) for hour, path in zip(hours, files, strict=True)}
+def content(root: Path) -> dict[str, str]:
+    """Return the checksums of the files of an archive."""
+    return {str(path.relative_to(root)): sha256(path) for path in root.rglob("s0077a*")}
 
 
-def test_hours_are_fetched_into_the_cache(server: PrivateXrootd, retdef: RetDef) -> None:
+def test_hours_are_fetched(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
-    assert fetch(server, retdef) == []
-    assert content(server.home / "cache") == content(server.home / "data" / "level0") != {}
+    assert fetch(server, retdef) == ()
 
 
 def test_a_server_that_is_down_is_reported_soon(server: PrivateXrootd, retdef: RetDef) -> None:
@@ -68,7 +71,7 @@ def test_a_server_that_is_down_is_reported_soon(server: PrivateXrootd, retdef: R
     with pytest.raises(HalfPipeError, match=r"(?s)cannot be fetched: .*exit status 1.*Connection error"):
         fetch(server, retdef)
     assert time.monotonic() - begun < 30
-    assert content(server.home / "cache") == {}
+    assert not (server.home / "fetched").exists()
     server.start()
     fetch(server, retdef)
 
@@ -80,7 +83,7 @@ def test_a_server_that_hangs_is_abandoned(server: PrivateXrootd, retdef: RetDef)
     with pytest.raises(HalfPipeError, match="was still running after 5 s and was ended"):
         fetch(server, retdef, seconds=5.0)
     assert time.monotonic() - begun < 30
-    assert content(server.home / "cache") == {}
+    assert not (server.home / "fetched").exists()
 
 
 def test_a_file_with_a_wrong_checksum_is_not_used(server: PrivateXrootd, retdef: RetDef) -> None:
@@ -90,11 +93,11 @@ def test_a_file_with_a_wrong_checksum_is_not_used(server: PrivateXrootd, retdef:
     server.start(str(wrong))
     with pytest.raises(HalfPipeError, match=r"(?s)cannot be fetched: .*CheckSum error"):
         fetch(server, retdef)
-    assert content(server.home / "cache") == {}
+    assert not (server.home / "fetched").exists()
 
 
 def test_a_missing_hour_is_not_a_failure(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
     first, *_ = directories(retdef)
     shutil.rmtree(server.home / "data" / "level0" / first)
-    assert fetch(server, retdef) == [(first, retdef.spans[0].apid)]
+    assert fetch(server, retdef) == (Hour(first, retdef.spans[0].apid),)

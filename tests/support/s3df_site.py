@@ -98,7 +98,7 @@ class S3df:
             self.bin / "apptainer", f'exec {sys.executable} {ROOT / "tests/support/standin/apptainer"} "$@"'
         )
         self.python(THIS)
-        for place in (WORK, STAGE, f"{FLIGHT}/HalfPipe-level0"):
+        for place in (WORK, STAGE):
             self.at(place).mkdir(parents=True)
             self.at(place).chmod(0o2775)
         self.at(f"{WORK}-moot_keys.txt").touch()

@@ -98,7 +98,6 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}"),
         ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': "),
         ({"ledger": {"url": "postgresql"}}, "ledger.url: is not a URL"),
-        ({"level0": {"fetch": "fetch {hour} {out}"}}, "level0.fetch needs a cache"),
         ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping "),
         (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
         (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),

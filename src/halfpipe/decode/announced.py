@@ -49,7 +49,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     str or None
         A message if the sequences contradict each other.
     """
-    datagrams, events = index.datagrams, index.events
+    datagrams = index.datagrams
     numbers, of_line = np.unique(datagrams["datagram"], return_inverse=True)
 
     def by_number(
@@ -61,14 +61,18 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
 
     most = by_number(np.maximum, 0, of_line, datagrams["nevts"])
     filled = datagrams["nevts"] > 0
-    of_filled, begins, ends = of_line[filled], datagrams["evtseq0"][filled], datagrams["evtseq1"][filled]
-    low, lowest_end = (by_number(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
-    highest_begin, high = (by_number(np.maximum, 0, of_filled, edges) for edges in (begins, ends))
+    of_filled = of_line[filled]
+    begins = datagrams["evtseq0"][filled]
+    ends = datagrams["evtseq1"][filled]
+    low = by_number(np.minimum, _HIGHEST, of_filled, begins)
+    highest_begin = by_number(np.maximum, 0, of_filled, begins)
+    lowest_end = by_number(np.minimum, _HIGHEST, of_filled, ends)
+    high = by_number(np.maximum, 0, of_filled, ends)
 
-    events = events[np.unique(events["sequence"], return_index=True)[1]]
-    of_event = np.searchsorted(numbers, events["datagram"])
+    events = index.events[np.unique(index.events["sequence"], return_index=True)[1]]
     known = np.isin(events["datagram"], numbers)
-    of_event, sequences = of_event[known], events["sequence"][known]
+    of_event = np.searchsorted(numbers, events["datagram"][known])
+    sequences = events["sequence"][known]
     listed = np.bincount(of_event, minlength=len(numbers)).astype(np.uint64)
     first = by_number(np.minimum, _HIGHEST, of_event, sequences)
     last = by_number(np.maximum, 0, of_event, sequences)
@@ -121,7 +125,8 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[G
             for rows in datagrams
         ]
         times = [float(time) for rows in inside for time in rows["utc"]]
-        first, last = min(times, default=span.end), max(times, default=span.begin)
+        first = min(times, default=span.end)
+        last = max(times, default=span.begin)
         if not times or first - span.begin > EDGE_SECONDS:
             found.add((span.apid, span.begin, first, None))
         if times and span.end - last > EDGE_SECONDS:
@@ -147,7 +152,8 @@ def count_unlisted(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int
         Offsets and sizes of the listed records, bytes, in any order; repeats are allowed.
     """
     listed, at = np.unique(offsets, return_index=True)
-    size, records = file.stat().st_size, 0
+    size = file.stat().st_size
+    records = 0
     uncovered = max(0, size - int(sizes[at].sum()) - (evt.HEADER_SIZE if size >= evt.HEADER_SIZE else 0))
     if uncovered:
         with suppress(FormatError):

@@ -32,9 +32,6 @@ class FileStatus(NamedTuple):
     inode: int
 
 
-HourOfApid = tuple[str, int]  # the directory of an hour, relative to the archive's root, and an APID
-
-
 @dataclass(frozen=True)
 class ArchiveListing:
     """The level-0 files of a RetDef in an archive.
@@ -42,61 +39,62 @@ class ArchiveListing:
     Attributes
     ----------
     needed
-        The hours of each APID that the spans of the RetDef touch.
+        The hours that the spans of the RetDef touch.
     files
         The files by name, for each of `needed` and for the hours within `EDGE_SECONDS` of a span. None if the archive
         is not visible from here; a container may see it.
     """
 
-    needed: frozenset[HourOfApid]
-    files: Mapping[HourOfApid, Mapping[str, FileStatus]] | None
+    needed: frozenset[Hour]
+    files: Mapping[Hour, Mapping[str, FileStatus]] | None
 
     @property
     def missing(self) -> tuple[Hour, ...] | None:
         """The needed hours without a file, in order; None if this is unknown."""
         if self.files is None:
             return None
-        return tuple(Hour(*each) for each in sorted(self.needed) if not self.files[each])
+        return tuple(hour for hour in sorted(self.needed) if not self.files[hour])
 
     @cached_property
     def by_name(self) -> dict[str, FileStatus]:
         """All files by their names relative to the root."""
-        every = (self.files or {}).items()
-        return {f"{hour}/{name}": status for (hour, _), files in every for name, status in files.items()}
+        return {
+            f"{hour.hour}/{name}": status
+            for hour, files in (self.files or {}).items()
+            for name, status in files.items()
+        }
 
     def contents(self) -> Iterator[HourFiles]:
         """Yield the files of each hour, in order."""
-        for (hour, apid), files in sorted((self.files or {}).items()):
-            yield HourFiles(
-                hour, apid, {name: (one.size, one.mtime // 10**9) for name, one in sorted(files.items())}
-            )
+        for hour, files in sorted((self.files or {}).items()):
+            listed = {name: (one.size, one.mtime // 10**9) for name, one in sorted(files.items())}
+            yield HourFiles(hour.hour, hour.apid, listed)
 
 
-def directories(retdef: RetDef) -> dict[str, int]:
-    """Return the archive's directories that may contain packets for a RetDef, with the Unix second when each begins.
-
-    They are relative to the archive's root, in order.
-    """
-    return dict(sorted((directory, begin) for directory, begin, _ in _hours(retdef, EDGE_SECONDS)))
+def directories(retdef: RetDef) -> list[str]:
+    """Return the archive's directories that may contain packets for a RetDef, relative to its root, in order."""
+    return sorted({each.hour for each in _hours(retdef, EDGE_SECONDS)})
 
 
-def _hours(retdef: RetDef, edge: float) -> Iterator[tuple[str, int, int]]:
-    """Yield the hours of the spans, each extended by `edge` seconds: directory, first Unix second, and APID."""
-    for span in retdef.spans:
-        for hour in archive_hours.hours_inside([(span.begin - edge, span.end + edge)]):
-            begin = hour * archive_hours.HOUR
-            yield str(archive_hours.hour_path(Path(), retdef.scid, begin)), begin, span.apid
+def _hours(retdef: RetDef, edge: float) -> set[Hour]:
+    """Return the hours of the spans, each extended by `edge` seconds."""
+    return {
+        Hour(str(archive_hours.hour_path(Path(), retdef.scid, hour * archive_hours.HOUR)), span.apid)
+        for span in retdef.spans
+        for hour in archive_hours.hours_inside([(span.begin - edge, span.end + edge)])
+    }
 
 
 def list_archive(root: Path, retdef: RetDef) -> ArchiveListing:
     """List the files that the spans of a RetDef need in the archive at `root`."""
-    needed = frozenset((directory, apid) for directory, _, apid in _hours(retdef, 0))
-    around = sorted({(directory, apid) for directory, _, apid in _hours(retdef, EDGE_SECONDS)})
     files = None
     with suppress(OSError):
         if archive_hours.source_path(root, retdef.scid).is_dir():
-            files = {(hour, apid): _files(root / hour, retdef.scid, apid) for hour, apid in around}
-    return ArchiveListing(needed, files)
+            files = {
+                each: _files(root / each.hour, retdef.scid, each.apid)
+                for each in sorted(_hours(retdef, EDGE_SECONDS))
+            }
+    return ArchiveListing(frozenset(_hours(retdef, 0)), files)
 
 
 def _files(directory: Path, scid: int, apid: int) -> dict[str, FileStatus]:
@@ -124,9 +122,10 @@ def changes(before: ArchiveListing, now: ArchiveListing) -> list[str]:
     """Return the names of the files that differ between two listings, in order, each with the kind of change."""
     if before.files is None or now.files is None:
         return [] if before.files is now.files else ["the archive is visible only some of the time"]
-    old, new = before.by_name, now.by_name
-    differ = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return [
-        f"{name} ({'new' if name not in old else 'gone' if name not in new else 'changed'})"
-        for name in differ
-    ]
+    old = before.by_name
+    new = now.by_name
+    return sorted(
+        [f"{name} (new)" for name in new.keys() - old.keys()]
+        + [f"{name} (gone)" for name in old.keys() - new.keys()]
+        + [f"{name} (changed)" for name in old.keys() & new.keys() if old[name] != new[name]]
+    )

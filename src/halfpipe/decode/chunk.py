@@ -13,7 +13,10 @@ from halfpipe import paths
 from halfpipe.files.typed import Stored, read_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
-EVT, INDEX, ROWS = ".evt", ".idx", ".rows"  # the kinds of products, as suffixes of their names
+# The kinds of products, as suffixes of their names.
+EVT = ".evt"
+INDEX = ".idx"
+ROWS = ".rows"
 
 
 class Product(Stored, frozen=True, omit_defaults=True):
@@ -63,7 +66,7 @@ class DecoderLog(Stored, frozen=True):
         return dict(sorted(found.items()))
 
 
-class Hour(Stored, frozen=True):
+class Hour(Stored, frozen=True, order=True):
     """An hour of level-0 of one APID: its directory, relative to the archive's root."""
 
     hour: str

@@ -150,7 +150,9 @@ def _checked_index(
     own = path.with_suffix(".evt")
     if own.name in products - set(index.files):  # no line names this file, but it may contain records
         unlisted.append(count_unlisted(own, np.empty(0, np.int64), np.empty(0, np.int64)))
-    counts, contradiction = compare_with_events(index, *(sum(each[n] for each in unlisted) for n in (0, 1)))
+    uncovered = sum(size for size, _ in unlisted)
+    records = sum(number for _, number in unlisted)
+    counts, contradiction = compare_with_events(index, uncovered, records)
     if contradiction is not None and not again:
         raise FormatError(
             f"{path}: {contradiction}. With such datagrams, events would be delivered too early or never. "
@@ -167,11 +169,14 @@ def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[
     MissingInputError, FormatError
         If the file is missing or damaged, or a line does not point at its record.
     """
-    file, of_file = index.path.with_name(index.files[number]), index.events["file"] == number
-    data, offsets = evt.open_evt(file).data, index.events["offset"][of_file]
+    file = index.path.with_name(index.files[number])
+    of_file = index.events["file"] == number
+    data = evt.open_evt(file).data
+    offsets = index.events["offset"][of_file]
     sizes = evt.record_layout(data, offsets, str(file)).sizes
     for field, column in (("sequence", "scalers_sequence"), ("apid", "ccsds_apid")):
-        listed, found = index.events[field][of_file], evt.context_column(data, offsets, column)
+        listed = index.events[field][of_file]
+        found = evt.context_column(data, offsets, column)
         wrong = np.flatnonzero(listed != found)
         if len(wrong):
             at = wrong[0]

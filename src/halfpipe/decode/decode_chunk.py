@@ -8,8 +8,7 @@ import re
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.decode import level0_cache
+from halfpipe.decode import fetched_level0
 from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
 from halfpipe.decode.chunk import Chunk, DecoderLog, Level0
@@ -137,14 +136,14 @@ def decode(
     if (nothing or absent) and not ran.log.exceptions and not ran.read.missing:  # `status` reports both
         raise _silent(settings, downlink, retdef, absent)
     return Chunk(
-        downlink,
-        retdef.chunk,
-        sha256(retdef_file),
-        tuple(sorted({file.run for file in files})),
-        tuple(files),
-        ran.log.summary({str(out): "OUTDIR", str(ran.retdef_file): ran.retdef_file.name}),
-        Level0(len(ran.read.needed), ran.read.missing, tuple(gaps(retdef.spans, datagrams))),
-        tuple(ran.archive.contents()),
+        downlink=downlink,
+        chunk=retdef.chunk,
+        retdef=sha256(retdef_file),
+        runs=tuple(sorted({file.run for file in files})),
+        files=tuple(files),
+        log=ran.log.summary({str(ran.retdef_file): ran.retdef_file.name, str(out): "OUTDIR"}),
+        level0=Level0(len(ran.read.needed), ran.read.missing, tuple(gaps(retdef.spans, datagrams))),
+        read=tuple(ran.archive.contents()),
     )
 
 
@@ -162,40 +161,34 @@ class _Decoding:
     read: ArchiveListing
 
 
-class _ChangedError(HalfPipeError):
-    """Level-0 changed while a decoder read it, so neither its products nor its error count."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = first_names(names)
-        super().__init__(f"level-0 changed while it was decoded: {self.names}")
-
-
-@contextmanager
-def _unchanged(changed: Callable[[], list[str]]) -> Iterator[None]:
-    """Raise `_ChangedError` at the end if `changed` returns names of files, also if the decoder failed."""
-    try:
-        yield
-    except HalfPipeError as error:
-        if names := changed():
-            raise _ChangedError(names) from error
-        raise
-    if names := changed():
-        raise _ChangedError(names)
-
-
 def _run_on_stable_input(
     settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]
 ) -> _Decoding:
     """Run the decoder; run it again if level-0 changed meanwhile, even if the decoder failed."""
-    names = ""
+    root = Path(command_words.archive(settings, retdef.arch))
+    scratch = out.with_name(f"{out.name}.level0")
+    names: list[str] = []
     for _ in range(ATTEMPTS):
+        archive = list_archive(root, retdef)
         try:
-            return _run_once(settings, retdef_file, retdef, out, log)
-        except _ChangedError as error:
-            names = error.names
-            _log.warning("chunk %s: %s", retdef.chunk, error)
+            with fetched_level0.source(settings, retdef, root, archive, scratch, log) as (level0, read):
+                given = retdef_file
+                if level0 != root:  # the flight decoder reads only the archive that its RetDef names
+                    given = scratch / retdef_file.name
+                    given.write_bytes(content_of(replace(retdef, arch=str(level0))))
+                decoder_log = _run(settings, level0, given, retdef, out, log)
+        except HalfPipeError:
+            names = changes(archive, list_again(root, retdef, archive))
+            if not names:
+                raise
+        else:
+            names = changes(archive, list_again(root, retdef, archive))
+            if not names:
+                return _Decoding(given, decoder_log, archive, read)
+        _log.warning("chunk %s: level-0 changed while it was decoded: %s", retdef.chunk, first_names(names))
     text = (
-        f"level-0 of chunk {retdef.chunk} changed each of the {ATTEMPTS} times that it was decoded: {names}"
+        f"level-0 of chunk {retdef.chunk} changed each of the {ATTEMPTS} times that it was decoded: "
+        f"{first_names(names)}"
     )
     raise DecoderError(
         f"{text}. {REJECTED}",
@@ -203,36 +196,6 @@ def _run_on_stable_input(
         code="level0-changes",
         text=text,
     )
-
-
-def _run_once(settings: Settings, retdef_file: Path, retdef: RetDef, out: Path, log: IO[str]) -> _Decoding:
-    """Run the decoder once.
-
-    Raises
-    ------
-    _ChangedError
-        If level-0 changed meanwhile.
-    """
-    root = Path(command_words.archive(settings, retdef.arch))
-    archive = list_archive(root, retdef)
-    with (
-        _unchanged(lambda: changes(archive, list_again(root, retdef, archive))),
-        level0_cache.source(settings, retdef, root, archive, log) as (level0, read),
-    ):
-        if level0 == root:
-            return _Decoding(retdef_file, _run(settings, root, retdef_file, retdef, out, log), archive, read)
-        # The flight decoder reads only the archive that its RetDef names.
-        copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
-        with _unchanged(lambda: _gone(level0, retdef, read)):
-            return _Decoding(copy, _run(settings, level0, copy, retdef, out, log), archive, read)
-
-
-def _gone(links: Path, retdef: RetDef, read: ArchiveListing) -> list[str]:
-    """Return the names of files that were removed from the cache."""
-    gone = sorted(read.by_name.keys() - list_archive(links, retdef).by_name.keys())
-    return [f"{name} (gone from the cache)" for name in gone]
 
 
 def _silent(settings: Settings, downlink: DownlinkId, retdef: RetDef, absent: set[str]) -> DecoderError:

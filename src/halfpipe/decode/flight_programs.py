@@ -194,7 +194,8 @@ def working_copy(flight: Flight, label: str) -> Iterator[Path]:
     OSError
         If the directory cannot be made.
     """
-    scratch, prefix = scratch_directory(flight.scratch), f"halfpipe-{os.getuid()}-"
+    scratch = scratch_directory(flight.scratch)
+    prefix = f"halfpipe-{os.getuid()}-"
     for left in scratch.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):
             if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFTOVER_SECONDS:

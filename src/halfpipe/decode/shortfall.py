@@ -20,7 +20,6 @@ from halfpipe.process import command_words
 from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count, utc
 
-HOUR = 3600
 _NAMED = 5  # hours, gaps or files in a message
 
 Arrived = tuple[str, int, str]  # the directory of a level-0 file, its APID, and its name
@@ -150,7 +149,10 @@ def _level0(settings: Settings, chunk: Chunk, new: Sequence[Arrived]) -> Iterato
         yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
     # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. Missing
     # data inside an hour may never have been downlinked.
-    elif hours or any(gap.datagrams is None or gap.begin // HOUR != gap.end // HOUR for gap in gaps):
+    elif hours or any(
+        gap.datagrams is None or gap.begin // archive_hours.HOUR != gap.end // archive_hours.HOUR
+        for gap in gaps
+    ):
         entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", reason: "..."}}'
         first = f"Complete the archive, or do without: ignore: {{events: [{entry}]}}"
         yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))

@@ -65,9 +65,11 @@ class EvenLines:
     """
 
     def __init__(self, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> None:
-        self.lines, self.size = lines, len(lines)
+        self.lines = lines
+        self.size = len(lines)
         self.ends = [found.end() for found in re.finditer(rb"[^ \n]+", lines[0].tobytes())]
-        self.every, self.some = np.bitwise_and.reduce(lines, axis=0), np.bitwise_or.reduce(lines, axis=0)
+        self.every = np.bitwise_and.reduce(lines, axis=0)
+        self.some = np.bitwise_or.reduce(lines, axis=0)
         last = np.array(self.ends)
         require(
             len(self.ends) in counts and lines[0].tobytes().startswith(tag + b" ") and self._same(0, len(tag))
@@ -86,13 +88,15 @@ class EvenLines:
 
     def constant(self, column: int) -> bytes:
         """Return the token of a column that is equal in all lines."""
-        begin, end = self._begin(column), self.ends[column]
+        begin = self._begin(column)
+        end = self.ends[column]
         require(self._same(begin, end))
         return self.lines[0, begin:end].tobytes().strip()
 
     def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any]:
         """Return the values: words that fit `kind`, seconds with six decimals, or integers of up to 18 digits."""
-        begin, end = self._begin(column), self.ends[column]
+        begin = self._begin(column)
+        end = self.ends[column]
         if kind.kind == "S":
             cells = np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
             words = np.strings.strip(cells)
@@ -102,7 +106,8 @@ class EvenLines:
             return self._digits(begin, end, int(np.iinfo(kind).max))
         point = end - 7
         require(point > begin and self.every[point] == ord(".") == self.some[point])
-        seconds, micros = self._digits(begin, point, 2**32 - 1), self._digits(point + 1, end, 10**6)
+        seconds = self._digits(begin, point, 2**32 - 1)
+        micros = self._digits(point + 1, end, 10**6)
         # Both numbers are exact in binary64, so the quotient equals the number parsed from the text.
         return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
 

@@ -265,7 +265,8 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     FormatError
         If a check fails; names the file, the record's offset, and the wrong part.
     """
-    offsets, words = np.asarray(offsets, np.int64), at_every_byte(data, "<u4")
+    offsets = np.asarray(offsets, np.int64)
+    words = at_every_byte(data, "<u4")
 
     def word(at: NDArray[np.int64]) -> NDArray[np.int64]:
         # Past the end of the file, any word will do, because the end of each record is checked too.
@@ -275,7 +276,8 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     length = word(ebf)
     kind_at = ebf + 4 + length
     kind = word(kind_at)
-    lpa, known = kind == InfoType.LPA, np.minimum(kind, max(InfoType))
+    lpa = kind == InfoType.LPA
+    known = np.minimum(kind, max(InfoType))
     info = _INFO_SIZES[known]
     number = word(kind_at + 4 + np.where(lpa, info, 0))  # handlers, or length of an LCI info
     keys = kind_at + 8 + info + np.where(lpa, LPA_HANDLER.itemsize * number, 0)
@@ -326,8 +328,9 @@ def record_checks(
 def _checks(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    lowest, highest = int(offsets.min()), int((offsets + sizes).max())
-    data, offsets = data[lowest:highest], offsets - lowest
+    lowest = int(offsets.min())
+    data = data[lowest : int((offsets + sizes).max())]
+    offsets = offsets - lowest
     tails = offsets + sizes - 8  # checked separately, because their start need not be aligned
     last = _mixed(at_every_byte(data, "<u8")[tails].view("<u4").reshape(-1, 2))
     checks: NDArray[np.uint32] = last[:, 0] ^ last[:, 1]
@@ -359,7 +362,8 @@ def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
     FormatError
         As `record_layout`.
     """
-    view, offset = data.data, HEADER_SIZE
+    view = data.data
+    offset = HEADER_SIZE
     offsets = []
     with suppress(struct.error, IndexError):  # a bad length, which `record_layout` reports
         while offset < data.size:

@@ -49,7 +49,8 @@ def fields(data: NDArray[np.uint8], offset: int, name: str) -> Iterator[Field]:
         As `record_layout`.
     """
     kind = InfoType(int(record_layout(data, np.array([offset]), name).infotypes[0]))
-    ebf, words = offset + CONTEXT.itemsize, at_every_byte(data, "<u4")
+    ebf = offset + CONTEXT.itemsize
+    words = at_every_byte(data, "<u4")
     length = int(words[ebf])
     parts = [
         ("context", CONTEXT),

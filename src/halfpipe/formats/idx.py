@@ -62,12 +62,14 @@ LINES = 1 << 12  # datagram lines parsed at a time; same trade-off
 REMEDY = "Decode the chunk again, or rebuild the merged index"
 
 # Numbers of the columns that are read from an EVT line; the tag is column 0.
-_STARTEDAT, _FILE = 1, 14
+_STARTEDAT = 1
+_FILE = 14
 _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
 _SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
+_EVT_TAG = b"EVT:"
+_DGM_TAG = b"DGM:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,8 @@ class _Reader:
         begins = np.concatenate(([0], stops[:-1] + 1))
         require((text[stops] == ord("\n")).all() and int((stops - begins).min()) > len(_EVT_TAG))
         tags = at_every_byte(text, "<u4")[begins]
-        evt, dgm = (np.flatnonzero(tags == int.from_bytes(tag, "little")) for tag in (_EVT_TAG, _DGM_TAG))
+        evt = np.flatnonzero(tags == int.from_bytes(_EVT_TAG, "little"))
+        dgm = np.flatnonzero(tags == int.from_bytes(_DGM_TAG, "little"))
         require(evt.size + dgm.size == stops.size and (text[begins[dgm] + len(_DGM_TAG)] == BLANK).all())
         if evt.size:
             lengths = stops[evt] - begins[evt] + 1
@@ -173,7 +176,8 @@ class _Reader:
         self.before += stops.size
 
     def _take_even_events(self, first: int, lines: EvenLines) -> None:
-        startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
+        startedat = lines.constant(_STARTEDAT)
+        name = lines.constant(_FILE)
         require(startedat.isdigit() and int(startedat) < 2**32)
         events = np.zeros(lines.size, EVENT)
         for field, column in _COLUMNS.items():
@@ -293,8 +297,6 @@ def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: byte
     FormatError
         If the field is invalid; names source, line, and the expected form.
     """
-    bits, whole = 8 * kind.itemsize, _WHOLE.fullmatch(text)
-    lowest, highest = (0, None) if field in _EXACT else (-(1 << bits - 1), (1 << bits) - 1)
     if kind.kind == "S":
         expected = f"at most {kind.itemsize} letters"
         if len(text) <= kind.itemsize:
@@ -304,7 +306,10 @@ def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: byte
         if _SECONDS.fullmatch(text) and math.isfinite(value := float(text)):
             return value
     else:
-        highest = np.iinfo(kind).max if highest is None else highest
+        bits = 8 * kind.itemsize
+        lowest = 0 if field in _EXACT else -(1 << bits - 1)
+        highest = np.iinfo(kind).max if field in _EXACT else (1 << bits) - 1
+        whole = _WHOLE.fullmatch(text)
         expected = f"a whole number from {lowest} to {highest}"
         value = int(whole[0], 16 if whole[1] else 10) if whole else 0
         if field in _KEYS or (whole and lowest <= value <= highest):

@@ -31,10 +31,8 @@ def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.in
     table = erfa.leap_seconds.get()
     table = table[table["tai_utc"] > TAI_UTC_AT_EPOCH]
     after = [datetime(int(row["year"]), int(row["month"]), 1, tzinfo=UTC).timestamp() for row in table]
-    unix_after, count = (
-        np.array(after, np.int64),
-        np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH,
-    )
+    unix_after = np.array(after, np.int64)
+    count = np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH
     return unix_after, unix_after - EPOCH + count, np.concatenate([np.zeros(1, np.int64), count])
 
 

@@ -174,7 +174,9 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
     _expect(root.tag == "retdef", f"the root element is <{root.tag}>, expected <retdef>")
     kind = _attribute(root, "type")
     _expect(kind in APIDS_OF_KIND, f"type {kind!r} of <retdef> is not LSEP (LPA) or LSEC (LCI)")
-    arch, run, spans = (_only(root, tag) for tag in ("arch", "run", "spans"))
+    arch = _only(root, "arch")
+    run = _only(root, "run")
+    spans = _only(root, "spans")
     archive = (arch.text or "").strip()
     _expect(
         archive.startswith("/") and archive.isprintable(),
@@ -182,7 +184,8 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
     )
     chunk = _integer(run, "chunkid", 1, 99999)
     _expect(chunk == named.number, f"chunkid is {chunk}, but the file name has chunk {named.number}")
-    start, runid = (_integer(run, name, 0, 2**32 - 1) for name in ("start", "runid"))
+    start = _integer(run, "start", 0, 2**32 - 1)
+    runid = _integer(run, "runid", 0, 2**32 - 1)
     _expect(runid == start, f"runid {runid} and start {start} of <run> differ")
     every = tuple(_span(element, kind) for element in spans.findall("span"))
     _expect(every, "<spans> contains no <span>")
@@ -226,9 +229,11 @@ def _integer(element: "Element", name: str, lowest: int, highest: int) -> int:
 
 
 def _span(element: "Element", kind: str) -> Span:
-    apid, apids = _integer(element, "apid", 0, 2047), APIDS_OF_KIND[kind]
+    apid = _integer(element, "apid", 0, 2047)
+    apids = APIDS_OF_KIND[kind]
     _expect(apid in apids, f"apid {apid} of <span> is not an APID of {kind} ({apids[0]} to {apids[-1]})")
-    begin, end = _time(element, "tbeg"), _time(element, "tend")
+    begin = _time(element, "tbeg")
+    end = _time(element, "tend")
     _expect(begin <= end, f"<span> of APID {apid} ends (tend) before it begins (tbeg)")
     return Span(apid, begin, end)
 

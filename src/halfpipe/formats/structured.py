@@ -12,12 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 
 def layout(*parts: str) -> np.dtype[np.void]:
     """Return a packed dtype; each part has a type and the names of fields of that type."""
-    return np.dtype([(name, kind) for part in parts for kind, *names in [part.split()] for name in names])
+    return np.dtype([(name, kind) for kind, *names in map(str.split, parts) for name in names])
 
 
 def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     """Return the rows of one or more contiguous tables of one type, one table after the other."""
-    table, begin = np.empty(sum(map(len, parts)), parts[0].dtype), 0
+    table = np.empty(sum(map(len, parts)), parts[0].dtype)
+    begin = 0
     for part in parts:
         put(table[begin : begin + len(part)], part)
         begin += len(part)

@@ -37,8 +37,9 @@ from halfpipe.files.typed import Stored
 from halfpipe.process.programs import Ending, Log, run
 from halfpipe.settings import ROOT
 
-# Multiples of the time that a command may take: when it is killed, and when it has certainly ended.
-KILLED_AFTER, OVER_AFTER = 1.1, 1.2
+# Multiples of the time that a command may take.
+KILLED_AFTER = 1.1  # when it is killed
+OVER_AFTER = 1.2  # when it has certainly ended
 CLOCK_SECONDS = 0.05  # a file's time may lag behind the clock by this much, a tick of Linux
 TIMED_OUT = 124  # exit status of timeout(1)
 
@@ -226,9 +227,13 @@ class Attempts:
         after: Callable[[str, Record], object] = lambda *_: None,
         only_look: bool = False,
     ) -> None:
-        self.id, self.place, self._work = id, place, work
-        self._kinds, self._begins = kinds, begins
-        self._before, self._after = before, after
+        self.id = id
+        self.place = place
+        self._work = work
+        self._kinds = kinds
+        self._begins = begins
+        self._before = before
+        self._after = after
         self.series = Series(work, place, only_look=only_look)
         self.path = self.series.home
         self._waited_for = 0  # number of the intent whose command has certainly ended
@@ -238,7 +243,8 @@ class Attempts:
         """Read all records again."""
         self.every: list[Attempt] = []
         self.others: list[Signed] = []
-        self._first = self._intent = 0
+        self._first = 0  # number of attempts that do not count
+        self._intent = 0  # number of the record of the latest attempt
         for record in self.series.read():
             self._add(record)
 
@@ -285,7 +291,8 @@ class Attempts:
         """
         if self.last is None or self.last.by is not None or self._intent == self._waited_for:
             return 0.0
-        now, begun = file_server_time(self._work), modified(str(file_of(self.path, self._intent)))
+        now = file_server_time(self._work)
+        begun = modified(str(file_of(self.path, self._intent)))
         end = (now if begun is None else begun) + self.last.seconds
         return min(max(0.0, end - now), self.last.seconds)
 
@@ -330,9 +337,19 @@ class Attempts:
             If another process has published a record meanwhile. Then do not run the command.
         """
         when, who = signed or signature()
-        number = len(self.every) + 1
         self.publish(
-            Attempt(when, who, number, tuple(command), seconds, action, handoff, receipt, outcome, by)
+            Attempt(
+                when=when,
+                who=who,
+                number=len(self.every) + 1,
+                command=tuple(command),
+                seconds=seconds,
+                action=action,
+                handoff=handoff,
+                receipt=receipt,
+                outcome=outcome,
+                by=by,
+            )
         )
         return self.every[-1]
 
@@ -410,18 +427,22 @@ class Attempts:
         most = OVER_AFTER * seconds
         intent = self.intend(words, seconds=most, action=action, handoff=handoff, receipt=receipt)
         answer = _run_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
-        if (
-            answer.status == -signal.SIGKILL
-        ):  # perhaps only ``timeout`` was killed, and the command still runs
+        if answer.status == -signal.SIGKILL:
+            # Perhaps only ``timeout`` was killed, and the command still runs.
             raise UnknownOutcomeError(answer.how)
-        outcome, by, said = Outcome.OPEN, By.ANSWER, answer.said
+        outcome = Outcome.OPEN
+        by = By.ANSWER
+        said = answer.said
         if answer.status is None:
             outcome = Outcome.NOT_SUBMITTED
         elif answer.status > 0:
             outcome = Outcome.FAILED
         elif answer.status == 0:
             doubted = doubts()
-            outcome, by = (Outcome.FAILED, By.CHECK) if doubted else (Outcome.SUBMITTED, By.ANSWER)
+            outcome = Outcome.SUBMITTED
+            if doubted:
+                outcome = Outcome.FAILED
+                by = By.CHECK
             said = (*said, *doubted)
         while True:  # an answer is a fact, so it is recorded whatever other processes have recorded meanwhile
             try:

@@ -100,8 +100,8 @@ class Failure(Stored, frozen=True):
             if file is not None or free < SMALL_FILE:
                 text = f"DISK FULL {mount}: {size(free)} free of {size(total)}"
                 remedy = Remedy(first=f"Free some space there (df -h {mount})")
-                return cls(DISK_FULL, text, remedy, command, "", str(mount), needed)
-        return cls(DISK_FULL, "DISK FULL", Remedy(first="Free some space (df -h)"), command, "", "", needed)
+                return cls(DISK_FULL, text, remedy, command, place=str(mount), needed=needed)
+        return cls(DISK_FULL, "DISK FULL", Remedy(first="Free some space (df -h)"), command, needed=needed)
 
     @classmethod
     def by_signal(cls, number: int, command: str = "") -> Self:

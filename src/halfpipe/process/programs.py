@@ -28,7 +28,8 @@ CLOSED_SECONDS = 0.02  # and the same for one that has closed its outputs
 AT_A_TIME = 1 << 16  # bytes that are read at once
 LINE_LIMIT = 1 << 16  # bytes; a longer line comes in pieces
 LOG_BYTES = 32 << 20  # most bytes of a program's output in its log
-LINES_SAID, LETTERS_SAID = 5, 500  # last lines in a message, and letters of each
+LINES_SAID = 5  # last lines in a message,
+LETTERS_SAID = 500  # and letters of each
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +252,8 @@ class Log(Lines):
 
     def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
         super().__init__(self._take)
-        self._file, self._hear_text = file, hear
+        self._file = file
+        self._hear_text = hear
         self._fitting = ""  # of the latest piece
         self._size = 0  # bytes
         self.said: deque[str] = deque(maxlen=LINES_SAID)
@@ -259,7 +261,8 @@ class Log(Lines):
     def __call__(self, data: bytes) -> None:
         """Take the next piece; an empty piece is the end."""
         super().__call__(data)
-        text, self._fitting = self._fitting, ""
+        text = self._fitting
+        self._fitting = ""
         try:
             if text:
                 self._file.write(text)

@@ -84,7 +84,8 @@ def prepared(level: int = logging.INFO) -> Iterator[logging.Handler]:
 
     Yields the logging handler of the terminal.
     """
-    handlers, terminal = log.handlers[:], logging.StreamHandler()
+    handlers = log.handlers[:]
+    terminal = logging.StreamHandler()
     terminal.setLevel(level)
     log.handlers[:] = [terminal]
     log.setLevel(logging.INFO)
