@@ -42,21 +42,25 @@ RUN = "runs/2c2e5787"
 TOGETHER = {
     "a run": (f"work/{RUN}",),
     "a run and its copies": (f"work/{RUN}", f"work/copies/{RUN}"),
-} | {
-    f"{what} {name}": tuple(f"work/{pattern}".format(dl=downlink) for pattern in patterns)
-    for name, downlink in (("A", A), ("B", B))
-    for what, patterns in (
-        ("downlink", ("{dl}", "dl={dl}", "submit={dl}")),
-        ("downlink and copies", ("{dl}", "dl={dl}", "submit={dl}", "copies/{dl}")),
-    )
+    "A": (f"work/{A}", f"work/dl={A}", f"work/submit={A}"),
+    "A and its copies": (f"work/{A}", f"work/dl={A}", f"work/submit={A}", f"work/copies/{A}"),
+    "B": (f"work/{B}", f"work/dl={B}", f"work/submit={B}"),
+    "B and its copies": (f"work/{B}", f"work/dl={B}", f"work/submit={B}", f"work/copies/{B}"),
 }
-KINDS = ((r"\d{9}", "{dl}"), (r"\d{6}\.json", "N.json"), (r"r\d{10}", "r{run}"), (r"e\d{20}", "e{sequence}"),
-         (r"[0-9a-f]{8}", "{run}"), (r"\d{5}", "{chunk}"))  # fmt: skip
+KINDS = {
+    r"\w{8}-\w{8}-\d{4}-\d{5}": "{product}",
+    r"\d{9}": "{dl}",
+    r"\d{6}\.json": "N.json",
+    r"r\d{10}": "r{run}",
+    r"e\d{20}": "e{sequence}",
+    r"[0-9a-f]{8}": "{run}",
+    r"\d{5}": "{chunk}",
+}
 
 
 def kind_of(name: str) -> str:
     """Return the kind of a file, by its path below the site."""
-    for pattern, word in KINDS:
+    for pattern, word in KINDS.items():
         name = re.sub(rf"(?<![0-9a-f]){pattern}(?![0-9a-f])", word, name)
     return name
 
@@ -226,14 +230,17 @@ class Backups:
         ended = self.end(way)
         events = self.at_level1()
         twice, lacking = events - expected, expected - events
-        created = [commands(self.server, downlink).count("createStream") for downlink in DOWNLINKS]
+        for downlink in DOWNLINKS:
+            assert commands(self.server, downlink).count("createStream") <= 1, (snapshot, names)
         if told:
-            outcome, codes = Outcome.TOLD, told
+            outcome = Outcome.TOLD
+            codes = told
         elif ended.status:
-            outcome, codes = Outcome.REFUSED, self.failed() - before
+            outcome = Outcome.REFUSED
+            codes = self.failed() - before
         else:
-            harm = twice or lacking or max(created) > 1
-            outcome, codes = Outcome.NOT_TOLD if harm else Outcome.HARMLESS, frozenset[str]()
+            outcome = Outcome.NOT_TOLD if twice or lacking else Outcome.HARMLESS
+            codes = frozenset()
         return Seen(outcome, codes, events.total(), twice.total(), lacking.total())
 
 
