@@ -79,9 +79,7 @@ class Crashes:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.exists() or path.read_text() != text:
                     write_text(path, text)
-            there = [all((self.site.work / name).exists() for name in each.outputs) for each in self.jobs]
-            jobs = [each for each, done in zip(self.jobs, there, strict=True) if not (missing and done)]
-            self.site.by_hand(SECOND, jobs=jobs)
+            self.site.by_hand(SECOND, jobs=self.jobs, missing=missing)
         return 0
 
     def run(self, *, missing: bool = False) -> None:

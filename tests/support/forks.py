@@ -213,12 +213,17 @@ def moments(act: Callable[[], object], below: Path) -> list[str]:
         return file.read().splitlines()
 
 
+def restored(home: Path, before: Path) -> None:
+    """Restore a directory from its copy."""
+    shutil.rmtree(home)
+    shutil.copytree(before, home)
+
+
 def deaths(
     act: Callable[[], object], home: Path, before: Path, every_moment: Sequence[str], every: int
 ) -> Iterator[str]:
     """For every `every`-th moment, run `act` on a copy of `before` and kill it there; yield the moment."""
     for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
-        shutil.rmtree(home)
-        shutil.copytree(before, home)
+        restored(home, before)
         assert killed(act, home, at), moment
         yield moment

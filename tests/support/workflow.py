@@ -48,7 +48,7 @@ DONE = re.compile(r"^\d+ of \d+: (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}
 FAILED = re.compile(
     r"^failed: (\w+); its log: \S*/(\d{9})/\w+(?:-([0-9a-f]{8}))?(?:-(\d{5}))?\.log$", re.MULTILINE
 )
-RULES = ("decode_chunk", "deliver_run", "receipt")  # of a downlink, in order
+RULES = ("decode_chunk", "deliver_run", "receipt", "ledger", "submit")  # of a downlink, in order
 PATIENCE = 600  # seconds, on a busy machine
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
@@ -224,12 +224,16 @@ class Site:
         listed = Ended(*in_process.snakemake(words)).good().listed
         return sorted(listed, key=lambda each: (RULES.index(each.job.rule), sorted(each.outputs)))
 
-    def by_hand(self, downlink: str, *rules: str, jobs: Sequence[Listed] | None = None) -> None:
+    def by_hand(
+        self, downlink: str, *rules: str, jobs: Sequence[Listed] | None = None, missing: bool = False
+    ) -> None:
         """Process a downlink without Snakemake: run the commands of its jobs in this process.
 
-        `rules`: only jobs of these rules; `jobs`: the result of `listed`.
+        `rules`: only jobs of these rules; `jobs`: the result of `listed`; `missing`: only those with missing outputs.
         """
         jobs = self.listed(f"dl={downlink}") if jobs is None else jobs
+        if missing:
+            jobs = [job for job in jobs if not all((self.work / name).exists() for name in job.outputs)]
         with in_process.as_in_a_process(self.work):
             for each in jobs:
                 if not rules or each.job.rule in rules:
