@@ -45,7 +45,7 @@ MAGIC7 = "magic7"
 GONE = "(gone)"  # instead of the lines of a missing text
 # The columns of a merged index; `file` is an absolute path on the machine that wrote it.
 _LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
-_TYPES = {"sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
+_TYPES = {"run": "u4", "sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
 # Size in bytes of an LPA event without handlers, except for its EBF.
 _BARE = evt.CONTEXT.itemsize + 4 + 4 + evt.LPA_INFO.itemsize + 4 + evt.LPA_KEYS.itemsize
 Moot = tuple[int, bytes]
@@ -230,7 +230,8 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) ->
         for name, of_file in lines.groupby("file"):
             rows[of_file.index] = rows_of(places, names.index(name), of_file["offset"].to_numpy(), latc)
         file = file_of(f"{path.stem}.evt", rows)
-        if in_order(rows) is not rows or any((rows[key] != lines[key]).any() for key in ("sequence", "apid")):
+        differs = any((rows[key] != lines[key]).any() for key in ("sequence", "apid"))
+        if in_order(rows) is not rows or differs or (lines["run"] != run.met).any():
             wrong.append(f"{path}: not an index of its events in order")
         files.append(file)
         parts.append(rows)

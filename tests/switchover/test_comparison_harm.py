@@ -245,6 +245,7 @@ OF_TREE: dict[str, InTree] = {
     "index: a line twice": lines_of_index(lambda found: [*found, found[-1]]),
     "index: lines swapped": lines_of_index(lambda found: [found[1], found[0], *found[2:]]),
     "index: records swapped": lines_of_index(swapped_records),
+    "index: another run": lines_of_index(lambda found: [found[0].replace(b"567", b"568", 1), *found[1:]]),
     "index: no line": lines_of_index(lambda found: [b"EVT: 1 x\n", *found]),
     "index: gone": removed(f"{MET}/r*.idx"),
     "index: renamed": renamed,
