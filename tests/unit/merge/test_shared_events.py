@@ -1,6 +1,6 @@
 """Events that two downlinks contain in datagrams of other numbers: each has one account."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.ids import DownlinkId
@@ -10,6 +10,7 @@ from halfpipe.merge.undelivered import books_of
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
 from tests.support.explained import said_of
+from tests.support.histories import EVERY_DAY
 from tests.support.model import Rules
 from tests.support.shared_events import arrivals
 
@@ -31,7 +32,7 @@ def check(run: Run) -> None:
         assert (found.known, found.delivered, found.late, found.lost) == true
 
 
-@settings(max_examples=40)
+@EVERY_DAY
 @given(arrivals(), st.data())
 def test_each_event_has_one_account(run: Run, data: st.DataObject) -> None:
     check(run)

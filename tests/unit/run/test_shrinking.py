@@ -1,7 +1,7 @@
 """Events that a downlink delivered before and would not deliver again."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.ids import DownlinkId
@@ -11,6 +11,7 @@ from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.shrinking import lost
 from tests.support.bridge import Run, event_array
 from tests.support.chunks import chunk_of
+from tests.support.histories import EVERY_DAY
 from tests.support.model import Event, Rules
 from tests.support.shared_events import arrivals
 
@@ -57,7 +58,7 @@ def test_an_event_of_two_datagrams_is_not_lost_if_the_other_copy_is_delivered() 
         run.process(downlink, run.arrived[downlink], accept=False)
 
 
-@settings(max_examples=40)
+@EVERY_DAY
 @given(arrivals(), st.data())
 def test_the_same_input_again_loses_nothing(arrived: Run, data: st.DataObject) -> None:
     for downlink in data.draw(st.permutations(sorted(arrived.arrived))):
