@@ -233,7 +233,7 @@ def _write(
     )
     recorded = series(work, downlink)
     last = recorded.records[-1] if recorded.records else None
-    if last is None or last.values != values(content):
+    if last is None or recorded.typed(last, Receipt) != content:
         last = recorded.publish(values(content))
     # Level-1 has the legacy's hand-off, so a later one of HalfPipe needs a rollback.
     known = submissions(work, downlink)

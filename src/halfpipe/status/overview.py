@@ -101,7 +101,7 @@ def recent(survey: Survey, days: float) -> list[DownlinkId]:
     return [
         downlink
         for downlink in known(survey)
-        if survey.closed.get(downlink, survey.now) > oldest or downlink in decided
+        if survey.closed.get(downlink, survey.now) >= oldest or downlink in decided
     ]
 
 

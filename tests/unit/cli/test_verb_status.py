@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.downlink.closed import last_change, write_closed
 from halfpipe.errors import Remedy
+from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
-from halfpipe.status.overview import Told, write_told
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage
@@ -65,16 +66,14 @@ def test_without_downlinks_the_searched_places_are_named(site: Site) -> None:
 def test_which_downlinks(own: Site) -> None:
     work = own.work
     assert list(found(own, f"dl={FIRST}")) == [FIRST]
-    for place in (work / f"dl={FIRST}", *own.retdefs.glob(FIRST)):
-        os.utime(place, (LONG_AGO, LONG_AGO))
-    assert list(found(own)) == [HALF_WAY, SECOND], "the last week, and what is not done"
+    assert list(found(own, "--days", "0")) == [HALF_WAY, SECOND, FIRST], "not noted as closed yet"
+    first = DownlinkId(FIRST)
+    write_closed(own.settings, {first: last_change(own.settings, first)})
+    assert list(found(own, "--days", "0")) == [HALF_WAY, SECOND], "only what is not closed"
     assert list(found(own, "--all")) == [HALF_WAY, SECOND, FIRST]
-    assert list(found(own, "--days", "100000")) == [HALF_WAY, SECOND, FIRST]
+    assert list(found(own)) == [HALF_WAY, SECOND, FIRST], "the last week"
     damage(work, paths.receipts(FIRST))
-    assert FIRST not in found(own)
     assert found(own, "--all", person=True)[FIRST]["verdict"] == "action"
-    write_told(work / paths.ALERT_STATE, {FIRST: Told(["damaged"], 1.0, 1.0)})
-    assert FIRST in found(own, person=True), "it is not lost sight of"
 
 
 def test_downlinks_in_work_or_taken_by_level_1(own: Site) -> None:
