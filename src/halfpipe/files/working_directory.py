@@ -20,7 +20,7 @@ from halfpipe.files.json_files import dump_json
 from halfpipe.files.reading import names_in
 from halfpipe.files.typed import Stored
 
-FORMAT = 3
+FORMAT = 4
 
 
 class _Mark(Stored, frozen=True):

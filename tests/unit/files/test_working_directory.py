@@ -21,7 +21,7 @@ def test_the_mark_is_made_once(tmp_path: Path) -> None:
     assert refuse_other(work) is None
     assert not work.exists()
     known = begin(work)
-    assert json.loads((work / "format.json").read_text()) == {"format": 3, "id": known}
+    assert json.loads((work / "format.json").read_text()) == {"format": 4, "id": known}
     before = (work / "format.json").stat()
     assert begin(work) == refuse_other(work) == known
     assert (work / "format.json").stat() == before
@@ -45,13 +45,13 @@ def test_heads_that_race_agree(tmp_path: Path) -> None:
 
 USES = [begin, refuse_other]
 ID = '"id": "0123456789abcdef0123456789abcdef"'
-DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 3}', '{"format": 3, "id": "x"}', "\xff"]
+DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 4}', '{"format": 4, "id": "x"}', "\xff"]
 DAMAGED += [
-    '{"format": 3, "id": 7}',
+    '{"format": 4, "id": 7}',
     f'{{"format": true, {ID}}}',
-    f'{{"format": "3", {ID}}}',
-    f'{{"format": 1, {ID}}}',
-    f'{{"format": 3, {ID}, "more": 1}}',
+    f'{{"format": "4", {ID}}}',
+    f'{{"format": 3, {ID}}}',
+    f'{{"format": 4, {ID}, "more": 1}}',
 ]
 
 
