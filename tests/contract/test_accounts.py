@@ -87,6 +87,35 @@ def test_a_missing_level_0_hour_is_named_until_it_arrives(site: Site, tmp_path: 
     assert site.told("explain", DL)["groups"] == []
 
 
+def test_an_hour_that_no_chunk_has_is_one_cause_and_the_hand_off_heals(site: Site, tmp_path: Path) -> None:
+    scenario = Scenario(seed=7, downlinks=(DL,)).lpa_run(events=200, rate=0.4)
+    level0 = site.simulate(scenario).level0
+    (hour,) = level0.glob("src0077/*/*/*/utc*")
+    away = hour.rename(tmp_path / hour.name)
+    site.configure(submit={"automatic": True, "command": "true {dl}"})
+    site.work.mkdir(exist_ok=True)
+    site.halfpipe("unattended")
+    chunks = site.receipt(DL).receipt.chunks
+    assert len([chunk for chunk in chunks if chunk.missing_hours]) == len(chunks) > 1
+    assert site.receipt(DL).runs[0].delivery.events == 0
+
+    every = account(Survey(site.settings), DL)
+    assert [cause.code for cause in every.causes].count("level0-missing") == 1
+    assert every.state == "handed off 1, no event files"
+    assert {chunk.chunk for chunk in chunks} <= set(re.findall(r"\d{5}", causes(site)["level0-missing"].text))
+    told = site.halfpipe("explain", DL)
+    command = f"snakemake dl={DL} -R decode_chunk"
+    assert (told.status, command in told.out, told.out.count("level-0 hours")) == (1, True, 1)
+    assert [cause["code"] for cause in site.told("explain", DL)["causes"]] == ["level0-missing"]
+
+    away.rename(hour)
+    check_repaired(site)
+    assert site.receipt(DL).runs[0].delivery.events == 200
+    assert site.halfpipe("explain", DL).status == 0
+    site.halfpipe("unattended")
+    assert account(Survey(site.settings), DL).submitted == 2
+
+
 def test_a_second_file_of_an_hour_that_arrives_after_decoding_is_reported(site: Site, tmp_path: Path) -> None:
     _, second = level0_files(site, l0keys=2)
     away = second.rename(tmp_path / second.name)
@@ -157,7 +186,7 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     assert chunk.level0.missing is None, "its archive is not there"
 
     def found(chunk: Chunk = chunk) -> Cause:
-        (cause,) = shortfall.shortfall_causes(site.settings, chunk, [])
+        (cause,) = shortfall.shortfall_causes(site.settings, chunk.downlink, [(chunk, [])])
         return cause
 
     first = found()

@@ -7,10 +7,11 @@ import click
 from halfpipe.causes import CODES, Code
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
+from halfpipe.decode.chunk import Chunk
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.formats import met
-from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.status.explanation import Explained, State, runs_of, together
+from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
+from halfpipe.status.explanation import Explained, State, runs_of, together, without_level0
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
@@ -41,7 +42,10 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
         ("halfpipe explain 29d7d35d:1702", "one sequence of a run"),
         ("halfpipe explain not-taken", "a code of halfpipe status"),
     ],
-    statuses={0: "all known events are delivered", 1: "some are not, or nothing is known of the run"},
+    statuses={
+        0: "all known events are delivered",
+        1: "some are not, level-0 is missing, or nothing is known of the run",
+    },
 )
 @click.argument(
     "what",
@@ -70,6 +74,7 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     if not as_json:
         site.say(trouble=True)
     survey, every, unread = Survey(site.settings), list[Explained](), 0
+    short = dict[tuple[DownlinkId, ChunkId], Chunk]()
     failed = list[HalfPipeError]()
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
@@ -77,16 +82,29 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
             unread += len(state.unread)
+            short |= {(chunk.downlink, chunk.chunk): chunk for chunk in state.short}
             if not as_json:
                 _print_run(state)
-                if not groups and not state.unread:
+                if not (groups or state.unread or state.short):
                     which = "" if sequence is None else f" at sequence {sequence}"
                     click.echo(f"  all its known events{which} are delivered")
                 _print_groups(groups)
+    causes = [*without_level0(site.settings, short.values())]
+    told = " ".join(line for group in every for line in group.why)
+    for downlink, cause in () if as_json else causes:
+        if cause.text in told:
+            continue
+        click.echo("\n  ".join([f"downlink {downlink}: {cause.text}", *cause.lines]))
     if as_json:
-        printed.as_json(work=site.work, groups=every, codes=codes, failed=list(map(str, failed)))
+        printed.as_json(
+            work=site.work,
+            groups=every,
+            causes=[cause for _, cause in causes],
+            codes=codes,
+            failed=list(map(str, failed)),
+        )
     printed.errors(failed)
-    return 1 if every or unread or failed else 0
+    return 1 if every or unread or short or failed else 0
 
 
 def _states(

@@ -16,6 +16,7 @@ from halfpipe.decode.chunk import Chunk, Gap, HourFiles
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import DownlinkId
 from halfpipe.process import command_words
 from halfpipe.settings import Settings, reason_of
 from halfpipe.words import count, utc
@@ -65,16 +66,24 @@ def sentences(chunk: Chunk) -> Iterator[str]:
 
 
 def _level0_sentences(chunk: Chunk) -> Iterator[str]:
-    if chunk.level0 and chunk.level0.missing:
-        missing = chunk.level0.missing
-        hours = first_names([f"{each.hour} (APID {each.apid})" for each in missing])
-        yield (
-            f"chunk {chunk.chunk} was decoded without {count(len(missing), 'level-0 hour')} of "
-            f"{chunk.level0.needed}: {hours}"
-        )
+    if chunk.missing_hours:
+        yield _without_hours([chunk])
     if chunk.gaps:
         names = first_names([_gap_in_words(gap) for gap in chunk.gaps], "; ")
         yield f"chunk {chunk.chunk} has no datagrams for {names}"
+
+
+def _without_hours(chunks: Sequence[Chunk]) -> str:
+    hours = sorted({(each.hour, each.apid) for chunk in chunks for each in chunk.missing_hours})
+    names = first_names([f"{hour} (APID {apid})" for hour, apid in hours])
+    return f"{_named(chunks)} decoded without {count(len(hours), 'level-0 hour')}: {names}"
+
+
+def _named(chunks: Sequence[Chunk]) -> str:
+    """Return the subject of a sentence, with its verb."""
+    if len(chunks) == 1:
+        return f"chunk {chunks[0].chunk} was"
+    return f"{len(chunks)} chunks ({first_names([chunk.chunk for chunk in chunks])}) were"
 
 
 def _event_sentences(chunk: Chunk) -> Iterator[str]:
@@ -103,58 +112,73 @@ def _gap_in_words(gap: Gap) -> str:
     return f"APID {gap.apid} {when}{missing}"
 
 
-def first_names(names: list[str], between: str = ", ") -> str:
+def first_names(names: Sequence[str], between: str = ", ") -> str:
     """Return the first few names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{between.join(names[:_NAMED])}{more}"
 
 
-def shortfall_causes(settings: Settings, chunk: Chunk, arrived: Sequence[Arrived]) -> Iterator[Cause]:
-    """Yield the causes for an incomplete chunk; `arrived` is what `arrived_since` returns."""
-    downlink = chunk.downlink
+def shortfall_causes(
+    settings: Settings, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
+) -> Iterator[Cause]:
+    """Yield the causes for incomplete chunks of a downlink; with each chunk, what `arrived_since` returns."""
     log = paths.done_log(downlink)
-    if kinds := chunk.log.by_kind:
-        counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
-        first = next(iter(chunk.log.lines), "")
-        text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
-        yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
-    yield from _level0(settings, chunk, arrived)
-    missing = chunk.missing_events
-    gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
-    for text in _event_sentences(chunk):
-        if gone is not None:
-            yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-            continue
-        entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
-        first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
-        yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
+    yield from _level0(settings, downlink, chunks)
+    for chunk, _ in chunks:
+        if kinds := chunk.log.by_kind:
+            counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+            first = next(iter(chunk.log.lines), "")
+            text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
+            yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
+        missing = chunk.missing_events
+        gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
+        for text in _event_sentences(chunk):
+            if gone is not None:
+                yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
+                continue
+            entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
+            first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
+            yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
 
 
-def _level0(settings: Settings, chunk: Chunk, new: Sequence[Arrived]) -> Iterator[Cause]:
-    """Yield the causes for level-0 of a chunk that is missing, or arrived after decoding."""
-    downlink = chunk.downlink
-    hours = chunk.missing_hours
-    gaps = chunk.gaps
-    if new:
-        names = first_names([f"{hour}/{name}" for hour, _, name in new])
-        text = f"new level-0 arrived after chunk {chunk.chunk} was decoded incompletely: {names}"
+def _level0(
+    settings: Settings, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
+) -> Iterator[Cause]:
+    """Yield the causes for level-0 of chunks that is missing, or arrived after decoding.
+
+    Chunks of one downlink need the same hours, so all that lack hours are one cause.
+    """
+    if late := [chunk for chunk, new in chunks if new]:
+        files = dict.fromkeys(f"{hour}/{name}" for _, new in chunks for hour, _, name in new)
+        text = f"new level-0 arrived after {_named(late)} decoded incompletely: {first_names([*files])}"
         yield Cause("level0-arrived", Verdict.ACTION, text, rerun(downlink, "decode_chunk"))
-    arrived = {(hour, apid) for hour, apid, _ in new}
-    if all((each.hour, each.apid) in arrived for each in hours) and (new or not gaps):
-        return
-    # The number of missing events is unknown, so a config entry with a number does not cover this.
-    gone = reason_of(settings.ignore.events, downlink, chunk.chunk, sys.maxsize)
-    text = next(_level0_sentences(chunk))
-    if gone is not None:
-        yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
-    # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file. Missing
-    # data inside an hour may never have been downlinked.
-    elif hours or any(
-        gap.datagrams is None or gap.begin // archive_hours.HOUR != gap.end // archive_hours.HOUR
-        for gap in gaps
-    ):
-        entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", reason: "..."}}'
-        first = f"Complete the archive, or do without: ignore: {{events: [{entry}]}}"
-        yield Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
-    else:
-        yield Cause("level0-missing", Verdict.NOTE, text)
+    without = list[Chunk]()
+    for chunk, new in chunks:
+        arrived = {(hour, apid) for hour, apid, _ in new}
+        hours, gaps = chunk.missing_hours, chunk.gaps
+        if all((each.hour, each.apid) in arrived for each in hours) and (new or not gaps):
+            continue
+        # The number of missing events is unknown, so a config entry with a number does not cover this.
+        gone = reason_of(settings.ignore.events, downlink, chunk.chunk, sys.maxsize)
+        text = next(_level0_sentences(chunk))
+        if gone is not None:
+            yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
+        elif hours:
+            without.append(chunk)
+        # At the edge of a span, packets existed when its RetDef was made. A gap across hours may be a missing file.
+        # Missing data inside an hour may never have been downlinked.
+        elif any(
+            gap.datagrams is None or gap.begin // archive_hours.HOUR != gap.end // archive_hours.HOUR
+            for gap in gaps
+        ):
+            yield _missing(downlink, [chunk], text)
+        else:
+            yield Cause("level0-missing", Verdict.NOTE, text)
+    if without:
+        yield _missing(downlink, without, _without_hours(without))
+
+
+def _missing(downlink: DownlinkId, chunks: Sequence[Chunk], text: str) -> Cause:
+    entries = ", ".join(f'{{dl: "{downlink}", chunk: "{chunk.chunk}", reason: "..."}}' for chunk in chunks)
+    first = f"Complete the archive, or do without: ignore: {{events: [{entries}]}}"
+    return Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))

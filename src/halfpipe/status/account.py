@@ -235,7 +235,10 @@ def _state(of: DownlinkFacts, causes: Sequence[Cause]) -> str:
         return "taken over"
     if of.is_taken:
         return TAKEN
-    return f"submitted {handed_off.number}" if of.is_submitted else f"handed off {handed_off.number}"
+    if of.is_submitted:
+        return f"submitted {handed_off.number}"
+    empty = "" if handed_off.names_files else ", no event files"
+    return f"handed off {handed_off.number}{empty}"
 
 
 def downlink_causes(of: DownlinkFacts) -> Iterator[Cause]:

@@ -10,13 +10,14 @@ from statistics import median
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import arrived_since, shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import met
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.undelivered import (
     Group,
@@ -97,13 +98,25 @@ class State(Known):
 
     @cached_property
     def chunks(self) -> Sequence[Chunk]:
-        """The decoded chunks that contain the run."""
+        """The decoded chunks that contain the run, or would contain it if no level-0 hours were missing."""
         found = []
         for downlink in self.downlinks:
             for path in sorted((self.work / paths.chunks(downlink)).glob("*.json")):
                 with suppress(HalfPipeError):
                     found.append(read_chunk(self.work, downlink, path.stem))
-        return [chunk for chunk in found if self.run in chunk.runs]
+        return [chunk for chunk in found if self.run in chunk.runs or self._is_announced_in(chunk)]
+
+    def _is_announced_in(self, chunk: Chunk) -> bool:
+        """Tell whether the RetDef of a chunk that lacks level-0 hours is for the run."""
+        with suppress(HalfPipeError):
+            file = self.work / paths.retdef(chunk.downlink, chunk.chunk)
+            return bool(chunk.missing_hours) and read_retdef(file).run == self.run
+        return False
+
+    @cached_property
+    def short(self) -> Sequence[Chunk]:
+        """Those of its chunks that lack level-0 for which a person must act."""
+        return [chunk for chunk in self.chunks if [*without_level0(self.settings, [chunk])]]
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain the missing data."""
@@ -127,6 +140,16 @@ class State(Known):
         """Return the command by which a downlink delivers its due events of the run."""
         forced = f" -R {paths.manifest(self.run, downlink)}" if self.deliveries.seal(downlink) else ""
         return f"snakemake dl={downlink}{forced}"
+
+
+def without_level0(settings: Settings, chunks: Iterable[Chunk]) -> Iterator[tuple[DownlinkId, Cause]]:
+    """Yield the causes for level-0 that is missing in chunks, or arrived later, and for which a person must act."""
+    for downlink, of in grouped((chunk.downlink, chunk) for chunk in chunks).items():
+        for cause in shortfall_causes(
+            settings, downlink, [(chunk, arrived_since(settings, chunk)) for chunk in of]
+        ):
+            if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
+                yield downlink, cause
 
 
 def can_come(lack: Lack) -> bool:
@@ -199,14 +222,11 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
             why.append(
                 f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
             )
-        for each in () if found else state.chunks:
-            if not state.lies_in(lack, each):
-                continue
-            for cause in shortfall_causes(state.settings, each, arrived_since(state.settings, each)):
-                if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
-                    short.add(each.downlink)
-                    found.append((each.downlink, each.chunk))
-                    why.append(f"Downlink {each.downlink}: {cause.text}.")
+        lacking_it = [] if found else [each for each in state.short if state.lies_in(lack, each)]
+        for dl, cause in without_level0(state.settings, lacking_it):
+            short.add(dl)
+            why.append(f"Downlink {dl}: {cause.text}.")
+        found += [(each.downlink, each.chunk) for each in lacking_it]
         if not found and can_come(lack) and (unread := state.survey.unread):
             why.append(
                 f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains "

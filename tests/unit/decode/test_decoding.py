@@ -201,7 +201,7 @@ def test_events_of_a_datagram_without_a_line_are_told(out: Path) -> None:
     products = check_products(out, CHUNK)
     assert [file.stray_events for file in products] == [0, 11, 0]
     chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), tuple(products))
-    (cause,) = shortfall_causes(Settings(Paths(out, out)), chunk, [])
+    (cause,) = shortfall_causes(Settings(Paths(out, out)), chunk.downlink, [(chunk, [])])
     assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
 
 
@@ -291,7 +291,7 @@ def test_a_gap_that_may_be_a_missing_file_needs_action(
 ) -> None:
     level0 = Level0(1, (), (Gap(956, begin, end, datagrams),))
     chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (), level0=level0)
-    (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), chunk, [])
+    (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), chunk.downlink, [(chunk, [])])
     assert (cause.code, cause.verdict) == ("level0-missing", verdict)
 
 

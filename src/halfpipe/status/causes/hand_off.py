@@ -94,8 +94,8 @@ def _contradictions(of: DownlinkFacts, run: HandedRun) -> Iterator[Cause]:
 
 
 def _shortfalls(of: DownlinkFacts) -> Iterator[Cause]:
-    for chunk in of.chunks:
-        yield from shortfall_causes(of.settings, chunk, of.arrived.get(chunk.chunk, ()))
+    found = [(chunk, of.arrived.get(chunk.chunk, ())) for chunk in of.chunks]
+    yield from shortfall_causes(of.settings, of.id, found)
 
 
 def _without_retdef(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
