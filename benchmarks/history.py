@@ -23,6 +23,7 @@ from benchmarks.sizes import Sizes
 from halfpipe import paths
 from halfpipe.cli.show import TABLES
 from halfpipe.config import load
+from halfpipe.decisions import Decisions
 from halfpipe.downlink import stage_mark
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
@@ -151,7 +152,7 @@ def _states(settings: Settings) -> dict[RunId, str]:
     """Return the checksum of the state of each run of a site."""
     work = settings.paths.work
     runs = sorted(RunId(path.name) for path in (work / "runs").iterdir())
-    return {run: state_of(settings, run, Deliveries(work, run), abandoned=False) for run in runs}
+    return {run: state_of(settings, Decisions(), run, Deliveries(work, run)) for run in runs}
 
 
 def _write_groups(
@@ -174,7 +175,7 @@ def _write_groups(
         for run, state in runs.items() if facts else ():
             other = RunId(_replaced(run.encode(), ids).decode())
             recorded = Deliveries(settings.paths.work, other)
-            ids[state.encode()] = state_of(settings, other, recorded, abandoned=False).encode()
+            ids[state.encode()] = state_of(settings, Decisions(), other, recorded).encode()
         _write_parts(history, group, files, ids)  # deliveries again, which name the checksum of their state
 
 

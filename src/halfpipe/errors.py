@@ -17,44 +17,73 @@ class Remedy:
     hands_off
         Whether the commands make another hand-off. If Level-1 has one already, it takes the new one only by a
         rollback.
+    accept
+        What a person may decide to do without instead: the subjects for `halfpipe accept`, as in
+        ``230401001/00003 events=12``.
     """
 
     do: tuple[str, ...]
     first: str
     hands_off: bool
+    accept: tuple[str, ...]
 
-    def __init__(self, *do: str, first: str = "", hands_off: bool = False) -> None:
+    def __init__(
+        self, *do: str, first: str = "", hands_off: bool = False, accept: Iterable[str] = ()
+    ) -> None:
         object.__setattr__(self, "do", do)
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "hands_off", hands_off)
+        object.__setattr__(self, "accept", tuple(accept))
+
+    @property
+    def decision(self) -> str:
+        """The command that accepts the loss instead; empty if there is none."""
+        return f'halfpipe accept {" ".join(self.accept)} --reason "..."' if self.accept else ""
 
     @property
     def steps(self) -> list[str]:
-        """The steps: the words, then each command."""
-        return [*filter(None, [self.first]), *self.do]
+        """The steps: the words, then each command, then the command that accepts the loss instead."""
+        return [*filter(None, [self.first]), *self.do, *filter(None, [self.decision])]
 
-    def but(self, *, do: Iterable[str] | None = None, first: str | None = None) -> "Remedy":
-        """Return a copy with other commands, or other words before them."""
+    @property
+    def lines(self) -> list[str]:
+        """The steps for a terminal: each command to paste has an arrow, and words have none."""
+        words = [f"{self.first}:" if self.do else self.first] if self.first else []
+        instead = ["or do without:", f"→ {self.decision}"] if self.accept else []
+        return [*words, *(f"→ {command}" for command in self.do), *instead]
+
+    def but(
+        self,
+        *,
+        do: Iterable[str] | None = None,
+        first: str | None = None,
+        accept: Iterable[str] | None = None,
+    ) -> "Remedy":
+        """Return a copy with other commands, other words before them, or other subjects to accept."""
         return Remedy(
             *(self.do if do is None else do),
             first=self.first if first is None else first,
             hands_off=self.hands_off,
+            accept=self.accept if accept is None else accept,
         )
 
     def __str__(self) -> str:
         """Return the steps as one sentence; empty if there are none."""
-        return ": ".join(filter(None, [self.first, "; ".join(self.do)]))
+        instead = f"or do without: {self.decision}" if self.accept else ""
+        return "; ".join(filter(None, [": ".join(filter(None, [self.first, "; ".join(self.do)])), instead]))
 
 
 NOTHING = Remedy()
 
 
-def rerun(downlink: str, what: str, first: str = "") -> Remedy:
+def rerun(downlink: str, what: str, first: str = "", accept: Iterable[str] = ()) -> Remedy:
     """Return the remedy that reruns a rule of a downlink, or the rule that makes a file, and hands off again.
 
     The rule ``receipt`` is an exception: alone, it rewrites the receipt and makes no other hand-off.
     """
-    return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=what != "receipt")
+    return Remedy(
+        f"snakemake dl={downlink} -R {what}", first=first, hands_off=what != "receipt", accept=accept
+    )
 
 
 def rebuild(downlink: str, first: str = "") -> Remedy:

@@ -31,7 +31,7 @@ DONE_LOG, USAGE = "done.log", "usage.jsonl"  # next to the logs of a downlink's 
 
 FORMAT_MARK = "format.json"  # the mark of the working directory: its format and its id
 RUNS = "runs"  # directory with the state of all runs
-FORCE = "force"  # directory with the operator's list of abandoned runs
+DECISIONS = "decisions"  # the series of records of what people decided
 LOGS = "logs"  # directory of all logs
 LEDGER = "ledger.sqlite"  # the ledger, if it is a file: an SQLite database
 LEASES = "leases"  # directory of all leases (which process works on what), one directory for each lease

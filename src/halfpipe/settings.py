@@ -9,7 +9,7 @@ and in the schema.
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -18,7 +18,7 @@ import msgspec
 
 from halfpipe.causes import Phase
 from halfpipe.errors import ConfigError, IdError
-from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
+from halfpipe.ids import Downlinks, RunKind
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout: commands and relative paths start here
 BUILT_IN = "built-in"
@@ -322,54 +322,6 @@ class CleanUp(Section):
 
 
 @dataclass(frozen=True)
-class OfChunk(Section):
-    """An operator's decision about a chunk."""
-
-    dl: DownlinkId
-    """The downlink, nine digits in quotes."""
-    chunk: ChunkId
-    """The chunk, five digits in quotes."""
-    reason: Annotated[str, Check(min_length=3)]
-    """Why, who decided it and when; shown in the receipt or by `halfpipe status`."""
-    events: Annotated[int, Check(ge=0)] | None = None
-    """The decision covers at most this many events, as counted by `halfpipe status`; null: any number."""
-
-
-@dataclass(frozen=True)
-class OfRun(Section):
-    """An operator's decision about a run of a downlink."""
-
-    dl: DownlinkId
-    """The downlink, nine digits in quotes."""
-    run: RunId
-    """The run, eight hex digits in quotes."""
-    reason: Annotated[str, Check(min_length=3)]
-    """Why, who decided it and when; shown in the receipt or by `halfpipe status`."""
-    events: Annotated[int, Check(ge=0)] | None = None
-    """The decision covers at most this many events, as counted by `halfpipe status`; null: any number."""
-
-
-def reason_of(
-    decided: Iterable[OfChunk | OfRun], downlink: DownlinkId, what: str, events: int = 0
-) -> str | None:
-    """Return the reason why `events` of `what`, a chunk or a run, may be lost; None if they may not."""
-    for one in decided:
-        of = one.chunk if isinstance(one, OfChunk) else one.run
-        if (one.dl, of) == (downlink, what) and (one.events is None or events <= one.events):
-            return one.reason
-    return None
-
-
-@dataclass(frozen=True)
-class Shrink(Section):
-    """Runs that HalfPipe may deliver again with fewer events than Level-1 might have."""
-
-    accept: tuple[OfRun, ...] = ()
-    """The runs, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. Sequences that only the earlier spans covered
-    stay closed to other downlinks until `halfpipe force --reopen`."""
-
-
-@dataclass(frozen=True)
 class History(Section):
     """How `halfpipe process` divides many downlinks."""
 
@@ -419,24 +371,6 @@ class Board(Section):
 
 
 @dataclass(frozen=True)
-class Ignore(Section):
-    """Losses that an operator has accepted.
-
-    Entries of ignore.events have the same keys as those of ignore.chunks, and entries of shrink.accept have the same
-    keys as those of ignore.late.
-    """
-
-    chunks: tuple[OfChunk, ...] = ()
-    """Chunks that are left out completely, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
-    events: tuple[OfChunk, ...] = ()
-    """Chunks with events that are lost for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
-    the decoder, N. N."}."""
-    late: tuple[OfRun, ...] = ()
-    """Runs with late events that are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "no
-    rollback, N. N."}."""
-
-
-@dataclass(frozen=True)
 class Settings(Section):
     """The whole configuration, with all paths absolute.
 
@@ -465,8 +399,6 @@ class Settings(Section):
     submit: Submit = Submit()
     online: Online = Online()
     cleanup: CleanUp = CleanUp()
-    ignore: Ignore = Ignore()
-    shrink: Shrink = Shrink()
     history: History = History()
     lease: Lease = Lease()
     alarm: Alarm = Alarm()
@@ -487,10 +419,6 @@ class Settings(Section):
             "retire": {"deliver_waiting": self.retire.deliver_waiting},
             "moot": {"file": self.moot.file.name if self.moot.file else None, "mapping": self.moot.mapping},
         }
-
-    def ignored(self, downlink: str) -> dict[ChunkId, str]:
-        """Return the chunks of a downlink that are left out, with the reason."""
-        return {entry.chunk: entry.reason for entry in self.ignore.chunks if entry.dl == downlink}
 
     def as_json(self) -> str:
         """Return the settings as the text of the file for jobs; equal settings give equal text."""

@@ -23,6 +23,7 @@ from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, Interval
 from halfpipe.run.deliveries import CountedSpan
+from halfpipe_switchover.legacy_force import FORCE
 
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each
 NOWHERE = Interval(1, 0)
@@ -56,7 +57,7 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
 
 
 # Names in the tree that belong to no downlink, and that a takeover ignores.
-OWN = frozenset({"lock", paths.FORCE, "stage", "evt", "orphan-events.idx"})
+OWN = frozenset({"lock", FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
 # Files that the legacy copies to Level-1 beside the texts, because their names end in the same way.

@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions, Subject, What, decide
 from halfpipe.decode.chunk import Chunk, Product, read_chunk
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
 from halfpipe.downlink.halts import OF_A_DOWNLINK
@@ -34,7 +35,6 @@ from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, Delivery, MootKey, Unreadable
 from halfpipe.run.hand_offs import NamedRun, Receipt, series
 from halfpipe.run.merged_chunks import merged
@@ -42,7 +42,7 @@ from halfpipe.run.merged_index import MergedIndex, merge_chunks
 from halfpipe.run.moot_keys import UNSET, moot_of
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
-from halfpipe_switchover import legacy_tree
+from halfpipe_switchover import legacy_force, legacy_tree
 from halfpipe_switchover.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 
 HANDOFF = 1  # number of the legacy's hand-off; HalfPipe's later ones have the numbers after it
@@ -404,8 +404,10 @@ def takeover(
 
 def _force(work: Path, report: Report) -> None:
     """Abandon the runs that an operator abandoned in the legacy."""
-    known, theirs = abandoned_runs.read(work).runs, abandoned_runs.read(report.root)
+    decisions = Decisions.read(work)
+    theirs = legacy_force.read(report.root)
     report.odd += theirs.refused
-    report.abandoned += [run for run in theirs.runs if run not in known]
+    report.abandoned += [run for run in theirs.runs if not decisions.is_abandoned(run)]
     for run in report.abandoned if report.done else ():
-        write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")
+        subject = Subject(None, run=run)
+        decide(work, What.ABANDONED, subject, None, "taken over from the legacy")

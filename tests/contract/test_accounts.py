@@ -2,15 +2,16 @@
 
 import os
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
 
-import yaml
 from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Decisions, What
 from halfpipe.decode import shortfall
 from halfpipe.decode.chunk import Chunk, Gap, Hour, Level0
 from halfpipe.downlink.outstanding import outstanding
@@ -167,11 +168,12 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     told = site.halfpipe("status", f"dl={DL}")
     assert (told.status, utc(span.end)[11:] in told.said) == (1, True), told.said
     assert {group["do"] for group in site.told("explain", DL)["groups"]} == {*cause.remedy.do}
-    gone = {"dl": str(DL), "chunk": "00001", "reason": "the disk is lost"}
-    for entry, verdict in ((gone | {"events": 10**6}, Verdict.ACTION), (gone, Verdict.NOTE)):
-        site.configure(ignore={"events": [entry]})
-        assert causes(site)["level0-missing"].verdict is verdict
-    site.configure(ignore={"events": []})
+    (accept,) = cause.remedy.accept
+    site.halfpipe("accept", *accept.split(), "--reason", "the disk is lost").good()
+    assert causes(site)["level0-missing"].verdict is Verdict.NOTE
+    undo = (accept.partition("=")[0].split(), "--undo", "--reason", "the disk is back")
+    site.halfpipe("accept", *undo[0], *undo[1:]).good()
+    assert causes(site)["level0-missing"].verdict is Verdict.ACTION
     file.write_bytes(whole)
     check_repaired(site)
 
@@ -186,19 +188,20 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     assert chunk.level0.missing is None, "its archive is not there"
 
     def found(chunk: Chunk = chunk) -> Cause:
-        (cause,) = shortfall.shortfall_causes(site.settings, chunk.downlink, [(chunk, [])])
+        (cause,) = shortfall.shortfall_causes(Decisions.read(site.work), chunk.downlink, [(chunk, [])])
         return cause
 
     first = found()
     assert (first.code, first.verdict) == ("events-missing", Verdict.ACTION)
-    wanted = re.search(r"do without: (ignore: .*\]\})$", first.remedy.first)
-    assert wanted is not None
-    key = yaml.safe_load(wanted[1])["ignore"]["events"]
-    assert key == [{"dl": GOLDEN_DL, "chunk": "00001", "events": 1, "reason": "..."}]
-    key[0]["reason"] = "lost in the decoder, says N. N., 2026-11-26"
-    site.configure(ignore={"events": key})
+    assert first.remedy.accept == (f"{GOLDEN_DL}/00001 {What.EVENTS}=1",)
+    words = shlex.split(first.remedy.decision.replace("...", "lost in the decoder"))
+    stale = [word.replace("=1", "=2") for word in words[1:]]
+    site.halfpipe(*stale).bad()
+    site.halfpipe(*words[1:]).good()
+    site.halfpipe(*words[1:]).good()
+    assert len(list((site.work / paths.DECISIONS).iterdir())) == 1, "twice is the same as once"
     assert (found().code, found().verdict) == ("events-missing", Verdict.NOTE)
-    assert found().text.endswith(key[0]["reason"])
+    assert "lost in the decoder (" in found().text
     (index,) = chunk.indexes()
     more = replace(index, missing_events=index.missing_events + 1)
     assert found(replace(chunk, files=(more,))).verdict is Verdict.ACTION
@@ -221,14 +224,13 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     ((downlink, events),) = late.items()
     cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
-    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.remedy.first)
-    assert entry is not None
-    ignore = yaml.safe_load(entry[1])
-    site.configure(ignore=ignore)
+    (accept,) = cause.remedy.accept
+    subject, what = accept.split()
+    assert what == f"{What.LATE}={events}"
+    site.halfpipe("accept", subject, what, "--reason", "...").good()
     cause = site.causes(downlink)["late-events"]
-    assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.NOTE, True)
-    ignore["late"][0]["events"] -= 1
-    site.configure(ignore=ignore)
+    assert (cause.verdict, "; not delivered: ... (" in cause.text) == (Verdict.NOTE, True)
+    site.decide(subject, What.LATE, events - 1)
     assert site.causes(downlink)["late-events"].verdict is Verdict.ACTION, "there are more of them"
     (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import PHASES, Phase, Verdict
+from halfpipe.decisions import What
 from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
@@ -162,14 +163,13 @@ def with_another_run(home: Path) -> Site:
 
 
 def vanish(site: Site) -> None:
-    """Ignore the chunks of the first downlink that contain the run."""
-    gone = [{"dl": str(FIRST), "chunk": chunk, "reason": "lost"} for chunk in ("00001", "00002")]
-    site.configure(ignore={"chunks": gone})
+    """Leave out the chunks of the first downlink that contain the run."""
+    for chunk in ("00001", "00002"):
+        site.decide(f"{FIRST}/{chunk}", What.LEFT_OUT)
 
 
-def accept(site: Site, **entry: int) -> None:
-    entries = [{"dl": str(FIRST), "run": str(RUN), "reason": "lost", **entry}]
-    site.configure(shrink={"accept": entries})
+def accept(site: Site, events: int | None = None) -> None:
+    site.decide(f"{FIRST}/{RUN}", What.SHRUNK, events)
 
 
 @pytest.mark.parametrize("words", [(), ("-F",)], ids=["plain", "again"])
@@ -190,7 +190,8 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
             merge_and_deliver(site.settings, lease, FIRST, RUN, (), threads=1, output=StringIO())
     site.process(FIRST)
     after = entry(site, FIRST)
-    assert (after.brought, after.accepted, after.handoff) == (0, "lost", 2)
+    assert (after.brought, after.handoff) == (0, 2)
+    assert str(after.accepted).startswith("a test, says N. N. (")
     assert (after.events, after.files, closed(site, FIRST)) == (0, (), before.spans)
     assert site.receipt(FIRST).number == 2
     assert not any(name.startswith(RUN.l1) for name in site.staged(FIRST))
@@ -205,7 +206,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     explained = {
         group["do"] for group in site.told("explain", RUN)["groups"] if group["kind"] == NotDelivered.CLOSED
     }
-    assert explained == {f'halfpipe force {RUN} --reopen {FIRST} --reason "..."'}
+    assert explained == {f'halfpipe accept {FIRST}/{RUN} reopened --reason "..."'}
     reopen, again = (words.split(" ") for words in cause.remedy.do)
     site.halfpipe(*reopen[1:-1], "rolled back").good()
     equal_on_all_screens(site, FIRST, SECOND)
@@ -250,7 +251,7 @@ def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> No
     build("gap_one_filled", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
-    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "bad tape"}]})
+    site.decide(f"{FIRST}/00002", What.LEFT_OUT)
     for path in (site.work / paths.chunks(FIRST)).glob("*-00002.*"):
         path.unlink()
     site.misbehave(GOLDEN / "gap_one_filled" / "in", f"--fault={FIRST}-00002=crash")
@@ -331,7 +332,7 @@ def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) ->
     build("gap_one", site, FIRST)
     waiting = equal_on_all_screens(site, FIRST).waiting
     assert waiting
-    site.halfpipe("force", RUN, "--reason", "lost").good()
+    site.halfpipe("accept", RUN, "abandoned", "--reason", "lost").good()
     books = equal_on_all_screens(site, FIRST)
     assert (books.waiting, books.due) == (0, waiting)
     cause = site.causes(FIRST)["events-due"]
@@ -352,7 +353,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(is_handed_of
         path.unlink()
     assert account(Survey(site.settings), FIRST).waiting == waiting, "nothing has changed since"
     assert "books" not in site.causes(FIRST)
-    site.halfpipe("force", RUN, "--reason", "lost").good()
+    site.halfpipe("accept", RUN, "abandoned", "--reason", "lost").good()
     if not is_handed_off:
         (site.work / paths.receipt(FIRST)).unlink()
         shutil.rmtree(site.work / paths.receipts(FIRST))
@@ -390,7 +391,7 @@ def test_a_chunk_without_data_is_ignored_without_another_hand_off(site: Site) ->
         path.write_bytes(bytes(path.stat().st_size))
     site.configure(merge={"min_epus": 1}, submit={"command": "true {dl}"})
     site.snakemake(f"submit={FIRST}").good()
-    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00002", "reason": "lost"}]})
+    site.decide(f"{FIRST}/00002", What.LEFT_OUT)
     site.process(FIRST)
     receipt = site.receipt(FIRST).receipt
     assert receipt.handoff == 1, "no run was delivered again"
@@ -403,8 +404,8 @@ def test_chunks_that_are_ignored_are_not_listed_as_known(site: Site) -> None:
     build("one_epu_then_other", site, FIRST, SECOND)
     before = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     chunks = {str(chunk.chunk) for chunk in site.receipt(SECOND).receipt.chunks}
-    ignored = [{"dl": str(SECOND), "chunk": chunk, "reason": "bad tape"} for chunk in chunks]
-    site.configure(ignore={"chunks": ignored})
+    for chunk in chunks:
+        site.decide(f"{SECOND}/{chunk}", What.LEFT_OUT)
     after = site.told("show", "--table", "waiting", "--days", "0")["waiting"]
     assert ([run["run"] for run in before], [run["run"] for run in after]) == ([], [RUN])
 
@@ -479,7 +480,7 @@ def test_a_smaller_delivery_is_refused(tmp_path: Path) -> None:
     without(source, FIRST, lambda sequence: sequence > 1060)
     again = f"snakemake dl={FIRST} -R decode_chunk"
     site.snakemake(f"dl={FIRST}", "-F").bad(
-        "51 delivered events", "chunk 00001", again, f'dl: "{FIRST}", run: "{RUN}", events: '
+        "51 delivered events", "chunk 00001", again, f"halfpipe accept {FIRST}/{RUN} shrunk="
     )
     assert failed(site, "deliver_run", FIRST, RUN) == "shrunk"
     site.snakemake(f"dl={FIRST}").bad()  # nor does a plain command deliver less
@@ -508,7 +509,8 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     run, notes = entry(site, FIRST), site.causes(FIRST)
     last = run.spans[-1].last
     assert last <= 1060
-    assert (closed(site, FIRST), run.accepted) == (((last + 1, 1102),), "lost")
+    assert closed(site, FIRST) == ((last + 1, 1102),)
+    assert str(run.accepted).startswith("a test, says N. N. (")
     assert run.loss == 51 - run.events > 0
     assert notes["shrunk"].verdict is notes["closed"].verdict is Verdict.NOTE
     # Processed again the downlink delivers the same, and the accepted loss is kept.
@@ -521,11 +523,11 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     site.process(SECOND)
     before = site.staged(SECOND)
     assert before == case.steps[1].expected.files, "as if nothing had been lost"
-    site.halfpipe("force", RUN, "--reopen", FIRST).bad()
+    site.halfpipe("accept", f"{FIRST}/{RUN}", "reopened").bad()
     (remedy,) = site.causes(FIRST)["closed"].remedy.do
     site.halfpipe(*shlex.split(remedy)[1:]).good()
     assert "closed" not in site.causes(FIRST)
-    site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "again").bad()
+    site.halfpipe("accept", f"{FIRST}/{RUN}", "reopened", "--reason", "again").bad()
     site.process(SECOND, again=True)
     assert last < entry(site, SECOND).spans[0].first <= 1102, "now they go with the second downlink"
     assert site.staged(SECOND) != before

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.decode.chunk import read_chunk
 from halfpipe.files.json_files import read_json, seal_of
 from halfpipe.files.leases import HEAD_VARIABLE
@@ -272,7 +273,7 @@ def test_a_chunk_that_was_decoded_alone_is_merged_again_whatever_its_time(done: 
 
 
 def test_a_chunk_that_is_ignored_makes_its_run_and_the_receipt_outstanding(done: Site) -> None:
-    done.configure(ignore={"chunks": [{"dl": DL, "chunk": "00003", "reason": "test"}]})
+    done.decide(f"{DL}/00003", What.LEFT_OUT)
     assert done.outstanding(DL) == {RECEIPT, Job("deliver_run", DL, LPA)}
 
 

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.decisions import What
 from halfpipe.decode.chunk import DecoderLog
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import MootKey
@@ -60,10 +61,11 @@ def test_a_hand_off_lacks_a_chunk_whose_bad_retdef_was_removed(site: Site) -> No
     assert "no-retdefs" not in codes(site)
     site.process(DL)
     assert codes(site)["no-retdefs"] is Verdict.ACTION
-    chunk = {"dl": DL, "chunk": last.stem[-5:], "reason": "lost"}
-    site.configure(ignore={"chunks": [chunk]})
+    (accept,) = site.causes(DL)["no-retdefs"].remedy.accept
+    assert accept == f"{DL}/{last.stem[-5:]} {What.LEFT_OUT}"
+    site.halfpipe("accept", *accept.split(), "--reason", "lost").good()
     assert "no-retdefs" not in codes(site)
-    site.configure(ignore={"chunks": []})
+    site.halfpipe("accept", *accept.split(), "--undo", "--reason", "it came").good()
     last.write_text(good)
     site.process(DL)
     assert "no-retdefs" not in codes(site)

@@ -105,7 +105,7 @@ class Story:
         }
         (abandoned,) = brought[A] - brought[B] - brought[C]
         (self.shared,) = brought[A] & brought[B] & brought[C]
-        site.abandon(abandoned).write_text("its rest never comes\n")
+        site.abandon(abandoned)
         site.add_retdefs(self.home / "in", A)
         site.process(A)
         self._keep("begun")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, Table, insert, update
 
 from halfpipe import paths
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.errors import LedgerError, MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import check as check_module
@@ -21,7 +22,6 @@ from halfpipe.ledger.load import load, rebuild, remove, standing
 from halfpipe.ledger.rows import Part
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import MootKey
 from halfpipe.run.hand_offs import current
 from halfpipe.settings import Moot
@@ -149,9 +149,9 @@ def test_an_abandoned_run_is_incomplete_unless_it_is_complete_or_refused(
     assert statuses() == ("Incomplete", "InProgress")
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, handoff=2)
     assert statuses() == ("Incomplete", "Complete")
-    abandoned_runs.take_back(tmp_path, RUN)
+    decide(tmp_path, What.ABANDONED, Subject(None, run=RUN), None, "it came", undone=True)
     assert statuses() == ("InProgress", "Complete")
-    abandoned_runs.abandon(tmp_path, RUN, "a test")
+    decide(tmp_path, What.ABANDONED, Subject(None, run=RUN), None, "a test")
     assert statuses() == ("Incomplete", "Complete")
 
 

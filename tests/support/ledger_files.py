@@ -9,13 +9,13 @@ from msgspec.structs import replace as with_values
 from sqlalchemy import Connection, create_engine, select, text
 from sqlalchemy.pool import NullPool
 
+from halfpipe.decisions import Decisions, Subject, What, decide
 from halfpipe.files import working_directory
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, EventFile
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import Ledger as LedgerSettings
@@ -93,7 +93,7 @@ def process(
     """Write the records of a handed-off downlink that a ledger reads; load them into `into`, if it is given."""
     work.mkdir(parents=True, exist_ok=True)
     working_directory.begin(work)
-    abandoned = abandoned_runs.read(work).runs
+    decided = Decisions.read(work)
     file = EventFile("some", 1, (1, 1), (1, 1), 1, "")
     delivered = []
     for run, datagrams in sorted(brought.items()):
@@ -104,7 +104,7 @@ def process(
             delivery(downlink, [file] if run in staged else []),
             datagrams=known.ranges(),
             index=index.seal,
-            abandoned=run in abandoned,
+            abandoned=decided.is_abandoned(run),
             refused=("it has a reason",) if run in refused else (),
         )
         delivered.append((run, one))
@@ -126,7 +126,7 @@ def abandon(
     recorded = Deliveries(work, run)
     latest = recorded.latest()[downlink]
     recorded.publish(with_values(latest, datagrams=every, abandoned=delivered))
-    abandoned_runs.abandon(work, run, "a test")
+    decide(work, What.ABANDONED, Subject(None, run=run), None, "a test")
 
 
 def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.downlink.plan import Plan
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.settings import Ignore, OfChunk, Outstanding, Paths, RetDefs, Settings, Submit
+from halfpipe.settings import Outstanding, Paths, RetDefs, Settings, Submit
 
 RUN_A = "2c2e5787"
 
@@ -14,7 +15,6 @@ RUN_A = "2c2e5787"
 def searching(
     work: Path,
     *search: Path,
-    ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = (),
     settle: float = 60,
     most: int = 100,
     submitting: bool = False,
@@ -25,12 +25,14 @@ def searching(
         retdef=RetDefs(settle),
         outstanding=Outstanding(most),
         submit=Submit(submitting),
-        ignore=Ignore(tuple(OfChunk(*entry) for entry in ignored)),
     )
 
 
-def plan_of(work: Path, *search: Path, ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = ()) -> Plan:
-    return Plan(searching(work, *search, ignored=ignored))
+def plan_of(work: Path, *search: Path, ignored: Iterable[tuple[DownlinkId, ChunkId]] = ()) -> Plan:
+    """Return the plan of a site where chunks are left out."""
+    for downlink, chunk in ignored:
+        decide(work, What.LEFT_OUT, Subject(downlink, chunk=chunk), None, "lost")
+    return Plan(searching(work, *search))
 
 
 def content(chunk: int, run: str = RUN_A) -> str:

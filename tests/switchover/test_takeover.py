@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.run.deliveries import CountedSpan
@@ -226,7 +227,7 @@ def test_a_second_takeover_takes_what_arrived_since(site: Site) -> None:
     (home / "force" / "0077014d-2c2e5788").touch()
     assert take(site, home)["abandoned"] == ["2c2e5788"]
     assert (site.work / FIRST / "haltOnline").read_text() == "by hand\n"
-    assert "2c2e5788" in site.halfpipe("force").good().said
+    assert "2c2e5788" in site.halfpipe("accept").good().said
     # The legacy cleans up, begins the next downlink, and hands it off.
     for path in home.glob(f"{FIRST}/*.??[tx]"):
         if path.suffix in {".evt", ".idx"}:
@@ -283,7 +284,7 @@ def test_a_double_delivery_is_named_and_can_be_undone(site: Site) -> None:
     assert "-R deliver_run" not in refused.said, "what lies in the stage is as it was handed off"
     site.halfpipe("submit", SECOND, "--settle", "submitted").good()
     assert ["roll" in first for first, _ in overlaps(SECOND)] == [True]
-    site.configure(shrink={"accept": [{"dl": SECOND, "run": RUN, "reason": "the legacy has it"}]})
+    site.decide(f"{SECOND}/{RUN}", What.SHRUNK)
     site.snakemake(*again.split()[1:]).good()
     assert overlaps(SECOND) == overlaps(other) == []
 

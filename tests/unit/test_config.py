@@ -12,11 +12,10 @@ import yaml
 from halfpipe import config
 from halfpipe.config import load
 from halfpipe.errors import ConfigError
-from halfpipe.ids import ChunkId, Downlinks, RunKind
+from halfpipe.ids import Downlinks, RunKind
 from halfpipe.settings import ROOT, Merge, Paths, Settings, downlinks
 
 SITE: dict[str, Any] = {"paths": {"work": "work", "stage": "stage"}}
-IGNORE = {"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]}
 
 
 def with_config(tmp_path: Path, **sections: Any) -> Settings:
@@ -50,13 +49,10 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
         dl="240601001 240601002",
         paths={"work": "/elsewhere/work", "stage": "up/stage", "map": {"/nfs": "/sdf"}},
         merge={"min_events": 1, "latc_override": 16},
-        ignore=IGNORE,
     )  # fmt: skip
     assert settings.dl == ("240601001", "240601002")
     assert (settings.paths.work, settings.paths.stage) == (Path("/elsewhere/work"), ROOT / "up/stage")
     assert settings.merge == Merge(125000, 0.9, 0.5, 1, 2, 16)
-    assert settings.ignored("240601001") == {ChunkId("00003"): "lost on board"}
-    assert settings.ignored("240601002") == {}
     assert settings.paths.map == {"/nfs": "/sdf"}
     assert settings.provenance["merge"] == {
         "max_events": 125000, "chunk_scale": 0.9, "chunk_floor": 0.5, "min_events": 1, "min_epus": 2,
@@ -72,10 +68,6 @@ def test_later_files_win(tmp_path: Path) -> None:
     empty.write_text("# nothing\n")
     assert load([one, other, empty]).merge == Merge(6, 0.9, 0.5, 2, 1)
     assert load([one, other], {"merge": {"max_events": 7}}).merge.max_events == 7
-
-
-def ignoring(**entry: Any) -> dict[str, Any]:
-    return {"ignore": {"chunks": [entry]}}
 
 
 @pytest.mark.parametrize(
@@ -99,10 +91,6 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': "),
         ({"ledger": {"url": "postgresql"}}, "ledger.url: is not a URL"),
         ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping "),
-        (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
-        (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),
-        (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),
-        (ignoring(dl="240601001", chunk="00001", reasn="x"), "unknown key ignore.chunks.0.reasn"),
         ({"dl": True}, "dl: 'True' is not a downlink id"),
         ({"min_epus": 1}, "unknown key min_epus; you probably meant merge.min_epus"),
         ({"merge": {"min_epu": 1}}, "unknown key merge.min_epu; you probably meant merge.min_epus"),
@@ -146,7 +134,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     "content",
     [
         *(b"merge: {", b"\t- x: [", b"a: \xff\n", b"- a\n- b\n", b"just words\n"),
-        *(b"ignore: {}\nignore: {}\n", b"ignore: {late: [], chunks: [], late: []}\n"),
+        *(b"merge: {}\nmerge: {}\n", b"merge: {min_epus: 1, max_events: 5, min_epus: 1}\n"),
     ],
 )
 def test_files_that_are_not_a_config(tmp_path: Path, content: bytes) -> None:
@@ -202,7 +190,6 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
         merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},
         decoder={"latc": "17"},
-        ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )
     path = config.write_down(settings)
     assert path == config.written_at(settings)
@@ -210,7 +197,6 @@ def test_jobs_read_the_checked_settings(tmp_path: Path) -> None:
     read = Settings.read(path)
     assert read == settings
     assert [type(each) for each in read.online.types] == [RunKind, RunKind]
-    assert type(read.ignore.chunks[0].chunk) is ChunkId
     assert type(read.dl[0]) is Downlinks
     # Equal settings are one file; its time is that of their last use.
     os.utime(path, (0, 0))

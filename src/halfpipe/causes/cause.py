@@ -44,7 +44,7 @@ class Cause:
     def lines(self) -> list[str]:
         """What to do, then which log to look at, a line each."""
         log = [f"log: {self.log}"] if self.log else []
-        return [*(f"→ {step}" for step in self.remedy.steps), *log]
+        return [*self.remedy.lines, *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
         """Return the error for work that is refused because of this cause; `what` is what was done, or not done."""
@@ -64,5 +64,6 @@ class Cause:
             "since": when,
             "do": "\n".join(self.remedy.do),
             "first": self.remedy.first,
+            "accept": self.remedy.decision,
             "log": self.log,
         }

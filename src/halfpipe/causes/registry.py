@@ -58,7 +58,7 @@ CODES: Mapping[str, Code] = {
             "waits-retdef",
             Phase.RETDEFS,
             "The RetDef of a chunk below the last one is missing; this needs action after alarm.late_hours.",
-            "Have it made and copied, or list the chunk under ignore.chunks.",
+            "Have it made and copied, or leave the chunk out with halfpipe accept.",
         ),
         Code(
             "settling",
@@ -95,7 +95,7 @@ CODES: Mapping[str, Code] = {
             "level0-missing",
             Phase.LEVEL0,
             "The level-0 archive lacked hours, or parts of hours, that a chunk needs.",
-            "Have the archive completed, then decode the chunk again; if hours are gone for good, use ignore.events.",
+            "Have the archive completed, then decode the chunk again; if hours are gone for good, use halfpipe accept.",
         ),
         Code(
             "level0-arrived",
@@ -114,7 +114,7 @@ CODES: Mapping[str, Code] = {
             "decoder",
             Phase.DECODED,
             "The decoder failed, or its products lack data that the RetDef announces.",
-            "Find the cause in the job's log, fix it, and rerun; if the data are gone for good, use ignore.chunks.",
+            "Find the cause in the job's log, fix it, and rerun; if the data are gone for good, use halfpipe accept.",
         ),
         Code(
             "decoder-exceptions",
@@ -126,7 +126,7 @@ CODES: Mapping[str, Code] = {
             "events-missing",
             Phase.DECODED,
             "The decoder delivered fewer events than the datagrams announce, or two events of an EPU share a sequence.",
-            "Decode the chunk again; if the events are gone for good, use ignore.events.",
+            "Decode the chunk again; if the events are gone for good, use halfpipe accept.",
         ),
         Code(
             "cleaned-up",
@@ -169,25 +169,31 @@ CODES: Mapping[str, Code] = {
             "datagrams-differ",
             Phase.STAGED,
             "Two downlinks contain a datagram with the same number, the same number of events, and other sequences.",
-            "Find out which downlink is wrong, and leave its chunks out with ignore.chunks.",
+            "Find out which downlink is wrong, and leave its chunks out with halfpipe accept.",
         ),
         Code(
             "late-events",
             Phase.STAGED,
             "Events arrived late, inside the range that another downlink has delivered.",
-            "See halfpipe explain, then process the other downlink again, or use ignore.late.",
+            "See halfpipe explain, then process the other downlink again, or use halfpipe accept.",
+        ),
+        Code(
+            "undecided",
+            Phase.STAGED,
+            "Nothing that halfpipe accept could decide is open under this name, or the number is another one now.",
+            "See halfpipe status, and paste its command.",
         ),
         Code(
             "shrunk",
             Phase.STAGED,
-            "A downlink would deliver fewer events of a run than before; if shrink.accept allows this, a note.",
-            "Restore the input that is missing, or accept the loss in the config.",
+            "A downlink would deliver fewer events of a run than before; if a person accepted this, a note.",
+            "Restore the input that is missing, or accept the loss with halfpipe accept.",
         ),
         Code(
             "closed",
             Phase.STAGED,
             "Sequences that a downlink delivered before and does not deliver now are closed to other downlinks.",
-            "After Level-1 has rolled the events back, reopen them with halfpipe force --reopen.",
+            "After Level-1 has rolled the events back, reopen them with halfpipe accept.",
         ),
         Code(
             "deliveries-overlap",
@@ -431,7 +437,7 @@ CODES: Mapping[str, Code] = {
         Code(
             "misspelt",
             Phase.SITE,
-            "A switch, a file in force/ or an entry of the config has a name without effect.",
+            "A switch has a name without effect.",
             "Correct or remove it.",
         ),
         Code(

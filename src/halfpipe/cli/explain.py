@@ -89,7 +89,7 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
                     which = "" if sequence is None else f" at sequence {sequence}"
                     click.echo(f"  all its known events{which} are delivered")
                 _print_groups(groups)
-    causes = [*without_level0(site.settings, short.values())]
+    causes = [*without_level0(survey, short.values())]
     told = " ".join(line for group in every for line in group.why)
     for downlink, cause in () if as_json else causes:
         if cause.text in told:

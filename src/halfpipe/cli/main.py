@@ -33,7 +33,7 @@ VERBS: Mapping[str, Sequence[str]] = {
         "submit",
         "online",
         "hold",
-        "force",
+        "accept",
         "cleanup",
     ],
     "Run the site": ["doctor", "unattended", "ledger", "config"],

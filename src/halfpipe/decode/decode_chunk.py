@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
+from halfpipe.decisions import Subject, What
 from halfpipe.decode import fetched_level0
 from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
@@ -201,15 +202,14 @@ def _run_on_stable_input(
 def _silent(settings: Settings, downlink: DownlinkId, retdef: RetDef, absent: set[str]) -> DecoderError:
     """Return the error for a decoder that succeeded without data, or without those of the runs `absent`."""
     spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
-    ignore = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
     what = f"no data of {min(absent)}, which it processed" if absent else "no data"
     text = f"the decoder of chunk {retdef.chunk} succeeded but wrote {what}, though its RetDef announces data"
     return DecoderError(
         f"{text} ({spans}). {REJECTED}",
         Remedy(
             first=f"Check {paths.log('decode_chunk', downlink, retdef.chunk)} and the archive "
-            f"({command_words.archive(settings, retdef.arch)}), then rerun the command. If the data are lost, add to "
-            f"the config: {ignore}"
+            f"({command_words.archive(settings, retdef.arch)}), then rerun the command",
+            accept=[f"{Subject(downlink, chunk=retdef.chunk)} {What.LEFT_OUT}"],
         ),
         text=text,
     )

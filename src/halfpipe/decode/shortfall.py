@@ -4,7 +4,6 @@ The file of an hour grows whenever ingest merges later packets into it. That mat
 because the new packets may belong to it.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -12,13 +11,14 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Decisions, Subject, What
 from halfpipe.decode.chunk import Chunk, Gap, HourFiles
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId
 from halfpipe.process import command_words
-from halfpipe.settings import Settings, reason_of
+from halfpipe.settings import Settings
 from halfpipe.words import count, utc
 
 _NAMED = 5  # hours, gaps or files in a message
@@ -119,11 +119,11 @@ def first_names(names: Sequence[str], between: str = ", ") -> str:
 
 
 def shortfall_causes(
-    settings: Settings, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
+    decisions: Decisions, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
 ) -> Iterator[Cause]:
     """Yield the causes for incomplete chunks of a downlink; with each chunk, what `arrived_since` returns."""
     log = paths.done_log(downlink)
-    yield from _level0(settings, downlink, chunks)
+    yield from _level0(decisions, downlink, chunks)
     for chunk, _ in chunks:
         if kinds := chunk.log.by_kind:
             counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
@@ -131,18 +131,20 @@ def shortfall_causes(
             text = f"the decoder of chunk {chunk.chunk} reported exceptions ({counts}); the first: {first}"
             yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"See what is lost in {log}"))
         missing = chunk.missing_events
-        gone = reason_of(settings.ignore.events, downlink, chunk.chunk, missing)
+        subject = Subject(downlink, chunk=chunk.chunk)
+        gone = decisions.why(What.EVENTS, subject, missing)
         for text in _event_sentences(chunk):
             if gone is not None:
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
                 continue
-            entry = f'{{dl: "{downlink}", chunk: "{chunk.chunk}", events: {missing}, reason: "..."}}'
-            first = f"See {log} and fix this, or do without: ignore: {{events: [{entry}]}}"
-            yield Cause("events-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
+            again = rerun(
+                downlink, "decode_chunk", f"See {log} and fix this", [f"{subject} {What.EVENTS}={missing}"]
+            )
+            yield Cause("events-missing", Verdict.ACTION, text, again)
 
 
 def _level0(
-    settings: Settings, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
+    decisions: Decisions, downlink: DownlinkId, chunks: Sequence[tuple[Chunk, Sequence[Arrived]]]
 ) -> Iterator[Cause]:
     """Yield the causes for level-0 of chunks that is missing, or arrived after decoding.
 
@@ -158,8 +160,7 @@ def _level0(
         hours, gaps = chunk.missing_hours, chunk.gaps
         if all((each.hour, each.apid) in arrived for each in hours) and (new or not gaps):
             continue
-        # The number of missing events is unknown, so a config entry with a number does not cover this.
-        gone = reason_of(settings.ignore.events, downlink, chunk.chunk, sys.maxsize)
+        gone = decisions.why(What.LEVEL0, Subject(downlink, chunk=chunk.chunk), _holes(chunk))
         text = next(_level0_sentences(chunk))
         if gone is not None:
             yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
@@ -179,6 +180,11 @@ def _level0(
 
 
 def _missing(downlink: DownlinkId, chunks: Sequence[Chunk], text: str) -> Cause:
-    entries = ", ".join(f'{{dl: "{downlink}", chunk: "{chunk.chunk}", reason: "..."}}' for chunk in chunks)
-    first = f"Complete the archive, or do without: ignore: {{events: [{entries}]}}"
-    return Cause("level0-missing", Verdict.ACTION, text, rerun(downlink, "decode_chunk", first))
+    accept = [f"{Subject(downlink, chunk=each.chunk)} {What.LEVEL0}={_holes(each)}" for each in chunks]
+    again = rerun(downlink, "decode_chunk", "Complete the archive", accept)
+    return Cause("level0-missing", Verdict.ACTION, text, again)
+
+
+def _holes(chunk: Chunk) -> int:
+    """Return the number that a decision about missing level-0 covers: hours of an APID, and gaps."""
+    return len(chunk.missing_hours) + len(chunk.gaps)

@@ -9,6 +9,7 @@ from typing import IO
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decisions import Subject, What
 from halfpipe.decode.chunk import read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import StateError
@@ -23,7 +24,7 @@ from halfpipe.merge.late_events import Events
 from halfpipe.merge.settle import contradictions
 from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
-from halfpipe.run import abandoned_runs, event_files, level1_acceptance, shrinking, stage
+from halfpipe.run import event_files, level1_acceptance, shrinking, stage
 from halfpipe.run.deliveries import (
     MOST_CONTRADICTIONS,
     Contradiction,
@@ -36,7 +37,7 @@ from halfpipe.run.merged_chunks import merged
 from halfpipe.run.merged_index import merge_chunks
 from halfpipe.run.run_books import state_of
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
-from halfpipe.settings import Settings, reason_of
+from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -230,13 +231,13 @@ class Attempt:
             As `merge_and_deliver`. Nothing was changed.
         """
         known, downlink = self.known, self.downlink
-        settings, run = known.context.settings, known.context.run
+        settings, run, decisions = known.context.settings, known.context.run, known.context.decisions
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
             raise StateError(
                 f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="other-system"
             )
         events, recorded = known.events_for(downlink), known.recorded.latest()
-        abandoned = run in abandoned_runs.read(known.context.work).runs
+        abandoned = known.context.decisions.is_abandoned(run)
         rows = all_known(events, downlink)
         decision = decide(
             downlink,
@@ -262,7 +263,7 @@ class Attempt:
                 refused.append(
                     f"no downlink contains a datagram of run {run}, so no text can name the run, and Level-1 fails"
                 )
-        accepted = reason_of(settings.shrink.accept, downlink, run, loss) if loss else None
+        accepted = decisions.why(What.SHRUNK, Subject(downlink, run=run), loss) if loss else None
         if before and sum(file.events for file in files) <= before.events:
             accepted = accepted or before.accepted
         moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
@@ -354,7 +355,7 @@ class Attempt:
         )
         if books.due:  # the next delivery changes them
             return replace(delivery, books=books)
-        state = state_of(settings, known.context.run, recorded, abandoned=planned.abandoned)
+        state = state_of(settings, known.context.decisions, known.context.run, recorded)
         return replace(delivery, books=books, state=state)
 
     def stage(self, planned: Planned) -> Record:

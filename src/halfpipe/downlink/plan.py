@@ -16,6 +16,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
+from halfpipe.decisions import Decisions, Subject, What
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
@@ -79,8 +80,8 @@ class DownlinkPlan:
 
     @cached_property
     def ignored(self) -> set[int]:
-        """The chunks that the config ignores."""
-        return {chunk.number for chunk in self.plan.settings.ignored(self.downlink)}
+        """The chunks that a person left out."""
+        return {chunk.number for chunk in self.plan.decisions.left_out(self.downlink)}
 
     @cached_property
     def numbers(self) -> set[int]:
@@ -407,6 +408,11 @@ class Plan:
         return self.settings.paths.work
 
     @cached_property
+    def decisions(self) -> Decisions:
+        """What people decided."""
+        return Decisions.read(self.work)
+
+    @cached_property
     def stage_trouble(self) -> Cause | None:
         """Why nothing can be delivered to the stage; None if the stage is good."""
         return stage_mark.trouble(self.settings)
@@ -544,8 +550,8 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
         raise MissingInputError(
             f"no RetDef in {looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
-                first="Have it made and copied, or do without: ignore: {chunks: [{dl: "
-                f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
+                first="Have it made and copied",
+                accept=[f"{Subject(downlink, chunk=chunk)} {What.LEFT_OUT}"],
             ),
         )
     content = read_content(source)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
@@ -92,7 +93,10 @@ def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
     found = [cause for cause in (*troubles(of, time.time()), *reissued(of)) if cause.code in REPORTED]
     for line in (
         *(f"downlink {of.downlink}: {cause.text}" for cause in held),
-        *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in found),
+        *(
+            ": ".join(filter(None, [f"downlink {of.downlink}", cause.text, str(cause.remedy)]))
+            for cause in found
+        ),
         *map(str, of.unreadable),
         *warnings_before(of.plan.settings, of.downlink),
     ):
@@ -150,7 +154,10 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             + (f", for {age / HOUR:.0f} h" if late else ""),
             Remedy(
                 f"snakemake dl={of.downlink}",
-                first="Have it made and copied, or list the chunk under ignore.chunks",
+                first="Have it made and copied",
+                accept=[
+                    f"{Subject(of.downlink, chunk=ChunkId.of(number))} {What.LEFT_OUT}" for number in of.holes
+                ],
             ),
             youngest or None,
         )

@@ -13,6 +13,7 @@ from typing import IO
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import stage_look, stage_mark, unbalanced
 from halfpipe.downlink.plan import Plan
@@ -155,7 +156,7 @@ def content_of(
     texts: Iterable[Text],
 ) -> Receipt:
     """Return the receipt of hand-off `number`; `texts` name the runs `named`."""
-    ignored = settings.ignored(downlink).items()
+    ignored = Decisions.read(settings.paths.work).left_out(downlink).items()
     return Receipt(
         downlink=downlink,
         handoff=number,

@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, Table, inspect, select
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.formats.retdef import MAX_TIME, read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -25,7 +26,6 @@ from halfpipe.ledger.tables import (
 )
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import KnownDatagrams, consecutive, is_complete
-from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.run.hand_offs import HandOff, last_hand_off
@@ -52,9 +52,10 @@ def is_abandoned(settings: Settings, run: RunId) -> bool:
         If the list, a record of a delivery or a merged index cannot be read.
     """
     work = settings.paths.work
-    if run not in abandoned_runs.read(work).runs:
+    decisions = Decisions.read(work)
+    if not decisions.is_abandoned(run):
         return False
-    rows = known_datagrams(settings, run).rows
+    rows = known_datagrams(work, decisions, run).rows
     latest = Deliveries(work, run).latest().values()
     return any(each.abandoned and listed(rows, each.datagrams).all() for each in latest)
 

@@ -341,7 +341,7 @@ def release(settings: Settings, run: RunId, downlink: DownlinkId, reason: str) -
             raise StateError(
                 f"run {run} ({run.l1}): nothing to release: earlier deliveries of downlink {downlink} close nothing to "
                 "other downlinks. Its latest delivery is never released. To release a part of it, first accept that "
-                "it shrinks (shrink.accept) and process the downlink again."
+                "it shrinks and process the downlink again."
             )
         me = whoami()
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")

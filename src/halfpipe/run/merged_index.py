@@ -18,6 +18,7 @@ from typing import Self
 import numpy as np
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebuild, rerun
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
@@ -32,7 +33,6 @@ from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.hand_offs import is_handed_off
 from halfpipe.run.merged_chunks import MergedChunk, Placed
-from halfpipe.settings import Settings
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
@@ -231,19 +231,18 @@ def read_published(work: Path, run: RunId, downlink: DownlinkId, recorded: Deliv
     return MergedIndex.read(work, run, downlink, delivered.index)
 
 
-def known_indexes(settings: Settings, run: RunId) -> dict[DownlinkId, MergedIndex]:
-    """Read the merged indexes of `run` in order of downlinks, without the chunks that the config ignores."""
-    work = settings.paths.work
+def known_indexes(work: Path, decisions: Decisions, run: RunId) -> dict[DownlinkId, MergedIndex]:
+    """Read the merged indexes of `run` in order of downlinks, without the chunks that are left out."""
     recorded = Deliveries(work, run, only_look=True)
     found = {}
     for downlink in known_downlinks(work, run):
         index = read_published(work, run, downlink, recorded)
-        ignored = settings.ignored(downlink)
+        left_out = decisions.left_out(downlink)
         place = partial(MergedChunk.place, work=work, downlink=downlink)
-        found[downlink] = without_chunks(index, ignored, place) if ignored else index
+        found[downlink] = without_chunks(index, left_out, place) if left_out else index
     return found
 
 
-def known_datagrams(settings: Settings, run: RunId) -> KnownDatagrams:
-    """Read the datagrams of `run` that any downlink has published and the config does not ignore."""
-    return KnownDatagrams.together(index.datagrams for index in known_indexes(settings, run).values())
+def known_datagrams(work: Path, decisions: Decisions, run: RunId) -> KnownDatagrams:
+    """Read the datagrams of `run` that any downlink has published, without the chunks that are left out."""
+    return KnownDatagrams.together(index.datagrams for index in known_indexes(work, decisions, run).values())

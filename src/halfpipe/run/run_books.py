@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.files.reading import read_whole
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import DeliveryHistory
@@ -17,16 +18,16 @@ from halfpipe.settings import Settings
 LONGEST = 200  # bytes of the first line of a merged index
 
 
-def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, abandoned: bool) -> str:
+def state_of(settings: Settings, decisions: Decisions, run: RunId, recorded: DeliveryHistory) -> str:
     """Return a short checksum of everything that determines the books of a run.
 
-    These are the merged index and the ignored chunks of each downlink, the deliveries, whether the run is abandoned,
+    These are the merged index and the left-out chunks of each downlink, the deliveries, whether the run is abandoned,
     and the merge settings.
     """
     work = settings.paths.work
     earlier = recorded.earlier()
     indexes = [
-        (str(dl), head, tuple(sorted(settings.ignored(dl))))
+        (str(dl), head, tuple(sorted(decisions.left_out(dl))))
         for dl in begun_downlinks(work, run)
         if (head := _head(work, run, dl))
     ]
@@ -42,7 +43,9 @@ def state_of(settings: Settings, run: RunId, recorded: DeliveryHistory, *, aband
     ]
     limits = (settings.merge.min_epus, settings.merge.min_events, settings.retire.deliver_waiting)
     # Called for all runs of a week. JSON would take five times as long.
-    return hashlib.sha256(repr((indexes, delivered, abandoned, limits)).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        repr((indexes, delivered, decisions.is_abandoned(run), limits)).encode()
+    ).hexdigest()[:16]
 
 
 def _head(work: Path, run: RunId, downlink: DownlinkId) -> bytes:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import IO, Self
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import (
     DecoderError,
@@ -52,6 +53,11 @@ class Context:
     run: RunId
     output: IO[str]
     _again: dict[tuple[DownlinkId, ChunkId], Placed] = field(default_factory=dict)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What people decided."""
+        return Decisions.read(self.work)
 
     @property
     def work(self) -> Path:
@@ -141,8 +147,8 @@ class KnownRun:
         # A downlink whose directory in the run is lost still has its records.
         others = {*begun_downlinks(work, run), *recorded.latest()} - new_input.keys()
         known = {
-            # No merge uses chunks that the config ignores, or needs them decoded again.
-            dl: without_chunks(index, context.settings.ignored(dl), partial(context.place, dl))
+            # No merge uses chunks that are left out, or needs them decoded again.
+            dl: without_chunks(index, context.decisions.left_out(dl), partial(context.place, dl))
             for dl in others
             if (index := _published(context, dl, recorded)) is not None
         }

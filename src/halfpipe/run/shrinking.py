@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.decisions import Subject, What
 from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
@@ -18,7 +19,6 @@ from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
 from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import KnownRun
-from halfpipe.settings import reason_of
 
 
 class ShrunkError(StateError):
@@ -153,12 +153,13 @@ def refuse_loss(
     Raises
     ------
     ShrunkError
-        If some are, and the config does not accept the loss.
+        If some are, and no person accepted the loss.
     """
-    run, settings = known.context.run, known.context.settings
+    run = known.context.run
     places = lost(before, delivered, copies)
     loss = sum(places.values())
-    if not loss or reason_of(settings.shrink.accept, downlink, run, loss) is not None:
+    subject = Subject(downlink, run=run)
+    if not loss or known.context.decisions.why(What.SHRUNK, subject, loss) is not None:
         return loss
     chunks = smaller_chunks(known.context.work, run, downlink, known.indexes[downlink].chunks)
     where = (
@@ -174,10 +175,8 @@ def refuse_loss(
         f"Level-1 may have: {lacking}; {where}. Refused: records, stage and hand-off were not changed.",
         Remedy(
             f"snakemake dl={downlink} -R decode_chunk",
-            f"snakemake dl={downlink}",
-            first="Restore the input (level-0, RetDefs) and use the first command; or accept the loss in the config, "
-            f'shrink: {{accept: [{{dl: "{downlink}", run: "{run}", events: {loss}, reason: "..."}}]}}, and use the '
-            "second",
+            first="Restore the input (level-0, RetDefs)",
             hands_off=True,
+            accept=[f"{subject} {What.SHRUNK}={loss}"],
         ),
     )

@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.stage_look import is_submitted
 from halfpipe.downlink.submissions import submissions
@@ -28,7 +29,6 @@ from halfpipe.files.durable import remove_tree
 from halfpipe.files.leases import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import is_complete
-from halfpipe.run import abandoned_runs
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.hand_offs import current, hand_offs
@@ -230,11 +230,14 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
     tokens = stage / paths.tokens(run.l1)
     if left := sorted(tokens.iterdir()) if tokens.exists() else []:
         yield f"Level-1 still works on it, or a downlink is not handed off: {left[0]}, one of {len(left)} tokens"
-    abandoned = run in abandoned_runs.read(work).runs
+    decisions = Decisions.read(work)
+    abandoned = decisions.is_abandoned(run)
     # Level-1 may retire an abandoned run only if it was delivered as one.
     is_retired = abandoned and any(delivery.abandoned for delivery in latest.values())
     # Data of another EPU can make a complete run open again, so the deliveries do not suffice.
-    if not is_retired and not is_complete(known_datagrams(settings, run).segments(), settings.merge.min_epus):
+    if not is_retired and not is_complete(
+        known_datagrams(work, decisions, run).segments(), settings.merge.min_epus
+    ):
         yield "the run is open: more of it may come"
     # Files of an abandoned run are removed, even if Online has no file of the run.
     if (

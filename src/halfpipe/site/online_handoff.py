@@ -16,6 +16,7 @@ from typing import IO
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
@@ -30,7 +31,7 @@ from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.attempts import By, UnknownOutcomeError, signature
 from halfpipe.process.command_words import filled_in
-from halfpipe.run import abandoned_runs, event_files
+from halfpipe.run import event_files
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
@@ -216,7 +217,7 @@ class _Run:
         """Return whether more is known of the run than when its file was made."""
         name = made.file.name
         if self._sizes() != made.brought:
-            known = known_datagrams(self.settings, self.run).rows
+            known = known_datagrams(self.work, Decisions.read(self.work), self.run).rows
             if new := int((~listed(known, made.datagrams)).sum()):
                 text = (
                     f"{name} was made before {new} datagrams arrived and was not changed; to regenerate it: "
@@ -231,7 +232,7 @@ class _Run:
             known = KnownRun.read(Context(settings, run, self.output))
             datagrams = known.all_datagrams
             missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
-            if missing and not (run in abandoned_runs.read(work).runs and len(datagrams.rows)):
+            if missing and not (known.context.decisions.is_abandoned(run) and len(datagrams.rows)):
                 return OnlineResult(run, OnlineOutcome.WAITS, f"waits: {missing}")
             # Merge as if nothing was delivered: one file with each event of all downlinks once, in order.
             # If several downlinks have an event, the copy of the lowest downlink counts.

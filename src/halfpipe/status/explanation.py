@@ -78,7 +78,7 @@ class State(Known):
 
     def __init__(self, survey: Survey, run: RunId) -> None:
         deliveries = survey.deliveries(run)
-        super().__init__(survey.settings, run, deliveries, is_abandoned=run in survey.abandoned)
+        super().__init__(survey.settings, survey.decisions, run, deliveries)
         self.survey = survey
 
     @cached_property
@@ -116,7 +116,7 @@ class State(Known):
     @cached_property
     def short(self) -> Sequence[Chunk]:
         """Those of its chunks that lack level-0 for which a person must act."""
-        return [chunk for chunk in self.chunks if [*without_level0(self.settings, [chunk])]]
+        return [chunk for chunk in self.chunks if [*without_level0(self.survey, [chunk])]]
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain the missing data."""
@@ -142,11 +142,11 @@ class State(Known):
         return f"snakemake dl={downlink}{forced}"
 
 
-def without_level0(settings: Settings, chunks: Iterable[Chunk]) -> Iterator[tuple[DownlinkId, Cause]]:
+def without_level0(survey: Survey, chunks: Iterable[Chunk]) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield the causes for level-0 that is missing in chunks, or arrived later, and for which a person must act."""
     for downlink, of in grouped((chunk.downlink, chunk) for chunk in chunks).items():
         for cause in shortfall_causes(
-            settings, downlink, [(chunk, arrived_since(settings, chunk)) for chunk in of]
+            survey.decisions, downlink, [(chunk, arrived_since(survey.settings, chunk)) for chunk in of]
         ):
             if cause.code.startswith("level0") and cause.verdict is Verdict.ACTION:
                 yield downlink, cause
@@ -194,7 +194,7 @@ def _explained(state: State, group: Group) -> Explained:
                 "closed to other downlinks, because Level-1 may have these events. Have Level-1 roll the downlink "
                 "back, then reopen the sequences and deliver the run again."
             ]
-            do = f'halfpipe force {state.run} --reopen {group.inside} --reason "..."'
+            do = f'halfpipe accept {group.inside}/{state.run} reopened --reason "..."'
         case NotDelivered.DUE if refused:
             downlink, reasons = [*refused.items()][-1]
             kind, do = REFUSED, state.again(downlink)
@@ -223,7 +223,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
                 f"Chunk {chunk} of downlink {dl} contains data of {epu} and has not been processed yet."
             )
         lacking_it = [] if found else [each for each in state.short if state.lies_in(lack, each)]
-        for dl, cause in without_level0(state.settings, lacking_it):
+        for dl, cause in without_level0(state.survey, lacking_it):
             short.add(dl)
             why.append(f"Downlink {dl}: {cause.text}.")
         found += [(each.downlink, each.chunk) for each in lacking_it]
@@ -235,9 +235,9 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         elif not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
             why += [
-                f"Chunk {chunk} of downlink {dl}, which may have them, is left out by ignore.chunks: {reason}."
+                f"Chunk {chunk} of downlink {dl}, which may have them, is left out: {reason}."
                 for dl in state.downlinks
-                for chunk, reason in state.settings.ignored(dl).items()
+                for chunk, reason in state.survey.decisions.left_out(dl).items()
             ]
         numbers = None if lack.first is None else (lack.first, lack.last)
         lacking = (lack.apid, lack.what, numbers)
@@ -265,7 +265,7 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
     return (
         waits,
         [*why, "Abandon the run only if the data will never arrive."],
-        f'halfpipe force {state.run} --reason "..."',
+        f'halfpipe accept {state.run} abandoned --reason "..."',
     )
 
 

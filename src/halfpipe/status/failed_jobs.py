@@ -178,7 +178,8 @@ def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, C
                 do = [f"snakemake {' '.join(f'dl={downlink}' for downlink in downlinks)}"]
             log = f"{one.log.partition(' (and ')[0]} (of {count(len(several), 'downlink')})"
             text = one.text.removeprefix(f"{one.failed}: ")
-            one = replace(one, text=text, remedy=one.remedy.but(do=do), log=log)
+            accept = dict.fromkeys(each for _, cause in several for each in cause.remedy.accept)
+            one = replace(one, text=text, remedy=one.remedy.but(do=do, accept=accept), log=log)
         yield _few(downlinks), one
 
 

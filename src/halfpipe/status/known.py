@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.errors import MissingInputError, rebuild
 from halfpipe.files.reading import names_in
 from halfpipe.ids import DownlinkId, RunId
@@ -50,9 +51,13 @@ class Known:
         If an index, rows or a record of the run are damaged.
     """
 
-    def __init__(self, settings: Settings, run: RunId, deliveries: Deliveries, *, is_abandoned: bool) -> None:
-        self.settings, self.work, self.run = settings, settings.paths.work, run
-        self.is_abandoned, self.deliveries, work = is_abandoned, deliveries, self.work
+    def __init__(self, settings: Settings, decisions: Decisions, run: RunId, deliveries: Deliveries) -> None:
+        work = settings.paths.work
+        self.settings = settings
+        self.work = work
+        self.run = run
+        self.is_abandoned = decisions.is_abandoned(run)
+        self.deliveries = deliveries
         self.downlinks = known_downlinks(work, run)
         for dl in begun_downlinks(work, run):
             if dl not in self.downlinks and deliveries.seal(dl):
@@ -63,7 +68,7 @@ class Known:
                 f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "contains any of it. Process the downlinks that announce it: snakemake"
             )
-        indexes = known_indexes(settings, run)
+        indexes = known_indexes(work, decisions, run)
         self.datagrams = {dl: index.datagrams for dl, index in indexes.items()}
         self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
         self.files: dict[Path, int] = {}

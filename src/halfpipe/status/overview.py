@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import What
 from halfpipe.downlink.closed import write_closed
 from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.files import typed
 from halfpipe.files.json_files import write_json
-from halfpipe.files.reading import modified
 from halfpipe.files.typed import Stored
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import run_books
 from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
@@ -93,11 +93,13 @@ def recent(survey: Survey, days: float) -> list[DownlinkId]:
     A run that was abandoned since then counts as a change of the downlink at which its events are counted.
     """
     oldest = survey.now - days * DAY
-    decided = {
-        run_books.counted_at(survey.work, run)
-        for run, files in survey.forced.items()
-        if any((modified(str(file)) or 0.0) > oldest for file in files)
-    }
+    decided = set[DownlinkId | None]()
+    with suppress(HalfPipeError):  # the site has this as a cause
+        decided = {
+            run_books.counted_at(survey.work, RunId(one.subject))
+            for one in survey.decisions.in_force.values()
+            if one.what is What.ABANDONED and one.time > oldest
+        }
     return [
         downlink
         for downlink in known(survey)

@@ -13,15 +13,14 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
 from halfpipe.downlink.outstanding import too_many
-from halfpipe.downlink.plan import CLOCK_SECONDS, Plan
+from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import sentence
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.ids import DownlinkId
-from halfpipe.run import abandoned_runs
-from halfpipe.settings import OfRun, Settings
+from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
@@ -32,7 +31,7 @@ LEAST_SHARE, LEAST_BYTES = (
 )  # free space; below both limits the next downlink may fill the file system
 MONTH = 31 * 86400.0  # seconds
 # Sections of the settings that do not describe the site: everyday decisions, and what is merged.
-OF_EVERY_DAY = ("dl", "reason", "ignore", "shrink", "merge", "retire", "cleanup", "outstanding")
+OF_EVERY_DAY = ("dl", "reason", "merge", "retire", "cleanup", "outstanding")
 EXAMINE = Remedy("halfpipe doctor")
 NONE: Mapping[DownlinkId, str] = {}
 # What an operator looks at first, each with the codes of its causes.
@@ -46,15 +45,13 @@ LIGHTS = {
 
 def site_troubles(survey: Survey, at_level1: Mapping[DownlinkId, str] = NONE) -> Iterator[Cause]:
     """Yield the site-wide problems; in the ledger, those of hand-offs `at_level1`, by the seals of receipts."""
-    yield from filter(None, [survey.stage_trouble])
+    yield from filter(None, [survey.stage_trouble, _unread_decisions(survey)])
     for found in (
         _places(survey.settings),
         general_causes(survey.plan),
         too_many(survey.plan, survey.now, survey.names),
         turn_troubles(survey.work, survey.now),
         silence(survey),
-        _not_abandoned(survey.work),
-        _without_effect(survey.plan),
         doctor_troubles(survey.settings, survey.now),
         survey.queue,
     ):
@@ -107,35 +104,13 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     )
 
 
-def _not_abandoned(work: Path) -> Iterator[Cause]:
-    """Yield the files in `force/` whose names are not runs."""
-    for complaint in abandoned_runs.read(work).refused:
-        yield Cause("misspelt", Verdict.ACTION, complaint, Remedy("halfpipe force"))
-
-
-def _without_effect(plan: Plan) -> Iterator[Cause]:
-    """Yield the decisions in the config about chunks and runs of which nothing is known."""
-    settings = plan.settings
-    for key, entries in (
-        ("ignore.chunks", settings.ignore.chunks),
-        ("ignore.events", settings.ignore.events),
-        ("ignore.late", settings.ignore.late),
-        ("shrink.accept", settings.shrink.accept),
-    ):
-        for entry in entries:
-            if isinstance(entry, OfRun):
-                what = f"run {entry.run}"
-                is_known = (plan.work / paths.run(entry.run) / entry.dl).is_dir()
-            else:
-                of, what = plan.of(entry.dl), f"chunk {entry.chunk}"
-                places = [of.staged, *of.listings.values()]
-                # A missing RetDef below the last one is a chunk, too.
-                is_known = bool(plan.closed) or any(
-                    one.unread or max(one.chunks, default="") >= entry.chunk for one in places
-                )
-            if not is_known:
-                text = f"{key} in the config has no effect: nothing is known of {what} of downlink {entry.dl}"
-                yield Cause("misspelt", Verdict.NOTE, text, Remedy(first="Correct or remove the entry"))
+def _unread_decisions(survey: Survey) -> Cause | None:
+    """Return that the decisions cannot be read, so nothing that depends on them is processed."""
+    try:
+        survey.decisions  # noqa: B018 - it is read here, and kept
+    except HalfPipeError as error:
+        return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
+    return None
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
+from halfpipe.decisions import Decisions
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import Arrived, arrived_since
 from halfpipe.downlink.closed import last_change, read_closed
@@ -26,7 +27,7 @@ from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.process.attempts import Attempt, Attempts
-from halfpipe.run import abandoned_runs, downlinks_of_run, run_books
+from halfpipe.run import downlinks_of_run, run_books
 from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.hand_offs import HandOff, hand_offs, runs_of
 from halfpipe.run.online_record import OnlineRecord, OnlineState
@@ -113,15 +114,10 @@ class Survey:
         """The closed downlinks, each with the time of its last change."""
         return read_closed(self.settings)
 
-    @cached_property
-    def forced(self) -> Mapping[RunId, Sequence[Path]]:
-        """The runs that an operator has abandoned, each with the files that name it."""
-        return abandoned_runs.read(self.work).runs
-
     @property
-    def abandoned(self) -> Container[RunId]:
-        """The runs that an operator has abandoned."""
-        return self.forced
+    def decisions(self) -> Decisions:
+        """What people decided."""
+        return self.plan.decisions
 
     def books(self, run: RunId) -> Standing:
         """Return the current books of a run.
@@ -135,9 +131,8 @@ class Survey:
         return self._books[run]
 
     def _closed_now(self, run: RunId) -> Standing:
-        abandoned = run in self.abandoned
         recorded = self.deliveries(run)
-        state = run_books.state_of(self.settings, run, recorded, abandoned=abandoned)
+        state = run_books.state_of(self.settings, self.decisions, run, recorded)
         latest = recorded.latest().values()
         for delivery in latest:
             if delivery.state == state:
@@ -148,7 +143,7 @@ class Survey:
             from halfpipe.status.known import Known  # noqa: PLC0415 - arrays, which most accounts do without
 
             try:
-                known = Known(self.settings, run, recorded, is_abandoned=abandoned)
+                known = Known(self.settings, self.decisions, run, recorded)
                 if not known.unread:
                     return Standing(known.books(is_refused=any(delivery.refused for delivery in latest)))
                 old = "; ".join(known.unread.values())

@@ -201,7 +201,7 @@ def waiting_runs(
             downlinks = known_downlinks(work, run)
             if not downlinks or _recorded_complete(survey, run):  # most runs of a mission
                 continue
-            segments = known_datagrams(settings, run).segments()
+            segments = known_datagrams(settings.paths.work, survey.decisions, run).segments()
             now = survey.books(run)
             missing = "; ".join(missing_of_run(segments, settings.merge.min_epus))
             if missing or now.books is None or now.books.all_waiting:
@@ -213,7 +213,7 @@ def waiting_runs(
                     run.met,
                     run.met,
                     round(age, 1),
-                    "abandoned" if run in survey.abandoned else "open",
+                    "abandoned" if survey.decisions.is_abandoned(run) else "open",
                     now.books.all_waiting if now.books else None,
                     now.old or None,
                     len(downlinks),
@@ -231,7 +231,7 @@ def _recorded_complete(survey: Survey, run: RunId) -> bool:
     if any(one.refused for one in made):
         return False
     if not all(one.origin for one in made):
-        state = state_of(survey.settings, run, recorded, abandoned=run in survey.abandoned)
+        state = state_of(survey.settings, survey.decisions, run, recorded)
         made = [one for one in made if one.state == state]
     return any(one.complete for one in made)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.decode import decode_chunk
 from halfpipe.downlink import submit as submission
 from halfpipe.ids import RunId
@@ -362,16 +363,12 @@ def reissue(story: Story) -> bool:
 
 @step(3)
 def ignored(story: Story) -> bool:
-    """Ignore a chunk, or stop ignoring it."""
+    """Leave a chunk out, or take that back."""
     chunk = story.chunk(story.dl()[0])
+    is_back = chunk.voucher in story.books.ignored
     story.books.ignored ^= {chunk.voucher}
-    entries = [
-        {"dl": str(c.chunk.downlink), "chunk": str(c.chunk.number), "reason": "a story"}
-        for chunks in story.world.chunks.values()
-        for c in chunks
-        if c.voucher in story.books.ignored
-    ]
-    story.world.site.configure(ignore={"chunks": entries})
+    subject = f"{chunk.chunk.downlink}/{chunk.chunk.number}"
+    story.world.site.decide(subject, What.LEFT_OUT, undone=is_back)
     return True
 
 
@@ -407,7 +404,7 @@ def reopen(story: Story) -> bool:
     for run in books.runs:
         before = books.recorded[run].get(dl, [])
         if len(before) > 1:
-            ended = story.halfpipe("force", run, "--reopen", dl, "--reason", "a story")
+            ended = story.halfpipe("accept", f"{dl}/{run}", "reopened", "--reason", "a story")
             if not ended.status:
                 books.recorded[run][dl] = before[-1:]  # as in `model.release`
                 of.seen = {(l1, key) for l1, key in of.seen if l1 != RunId(run).l1 or key in before[-1].keys}
@@ -526,9 +523,9 @@ def abandon(story: Story) -> bool:
     """Abandon a run, or undo that."""
     run, books = story.one_of(story.books.runs), story.books
     if run in books.abandoned:
-        story.halfpipe("force", run, "--take-back").good()
+        story.halfpipe("accept", run, "abandoned", "--undo", "--reason", "a story").good()
     elif books.brought[run]:
-        story.halfpipe("force", run, "--reason", "a story").good()
+        story.halfpipe("accept", run, "abandoned", "--reason", "a story").good()
     else:
         return False
     books.abandoned ^= {run}
@@ -548,9 +545,7 @@ def accept(story: Story) -> bool:
     if not less - of.accepted or not of.begun:
         return False
     of.accepted |= less
-    every = [(d, run) for d, each in story.books.of.items() for run in each.accepted]
-    story.world.site.configure(
-        shrink={"accept": [{"dl": d, "run": run, "reason": "a story"} for d, run in every]}
-    )
+    for run in less:
+        story.world.site.decide(f"{dl}/{run}", What.SHRUNK)
     story.invoke(dl, "-F")
     return True

@@ -21,8 +21,10 @@ from tests.support.workflow import Site
         ["submit", FIRST, "--format=json"],
         ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
         ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
-        ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],
-        ["force", SPREAD, "--reopen", FIRST, "--take-back"], ["force", SPREAD, "--reopen", FIRST],
+        ["accept", SPREAD], ["accept", "--undo"], ["accept", FIRST, "events=1"], ["accept", f"{FIRST}/00001", "events"],
+        ["accept", f"{FIRST}/00001", "late=1", "--reason", "x"], ["accept", SPREAD, "abandoned"],
+        ["accept", f"{FIRST}/00001", "left-out=1", "--reason", "x"], ["accept", SPREAD, "lost", "--reason", "x"],
+        ["accept", f"{FIRST}/00001", "events=x", "--reason", "x"], ["accept", SPREAD, "reopened", "--reason", "x"],
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
@@ -54,7 +56,7 @@ def test_a_time_without_its_option_names_the_option(shared: Site) -> None:
     ("verb", "of", "says"),
     [
         *((verb, "r0741234999", "run 2c2e5937 (r0741234999)")
-          for verb in ("show", "show --table waiting", "explain", "force --reason x")),
+          for verb in ("show", "show --table waiting", "explain")),
         *((verb, "240603001", "downlink 240603001")
           for verb in ("show", "explain", "process", "ledger check", "ledger load")),
     ],

@@ -21,7 +21,7 @@ from tests.support.workflow import Site
 OF_A_SITE = [
     ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--table", "runs"),
     ("show", "--table", "waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
-    ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
+    ("online",), ("hold",), ("accept",), ("cleanup",), ("config",),
 ]  # fmt: skip
 NOT_FOR_PROGRAMS = [("submit", FIRST), ("hold", "stage", "--resume"), ("ledger", "check")]
 

@@ -1,14 +1,16 @@
 """`halfpipe hold` and `force`: files with who, when and why."""
 
 import re
+from typing import Any
 
 import pytest
 
+from halfpipe import paths
+from halfpipe.decisions import Decisions
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.files.heartbeat import whoami
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import abandoned_runs
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.workflow import Site
 
@@ -21,8 +23,8 @@ def status(own: Site, *words: str) -> int:
     return own.halfpipe(*words).status
 
 
-def listed(own: Site, verb: str, key: str) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = own.told(verb)[key]
+def listed(own: Site, verb: str, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = own.told(verb)[key]
     return found
 
 
@@ -77,44 +79,42 @@ def test_a_file_made_by_hand_is_a_switch_too(own: Site) -> None:
     assert not (work / "halts" / "nowhere").exists()
 
 
-def test_a_run_is_abandoned_and_that_is_taken_back(own: Site) -> None:
-    work = own.work
-    file = work / "force" / RUN.l1
-    ended = own.halfpipe("force", RUN, "--reason", "EPU 1 was off")
+def test_a_run_is_abandoned_and_that_is_undone(own: Site) -> None:
+    words = ("accept", RUN, "abandoned")
+    ended = own.halfpipe(*words, "--reason", "EPU 1 was off")
     assert ended.status == 0
-    assert ended.errors.endswith(f": snakemake dl={SECOND} {SECOND}/ledger.json -R deliver_run\n")
-    assert set(abandoned_runs.read(work).runs) == {RUN}
-    content = file.read_text()
-    assert re.fullmatch(rf"{WHO}: EPU 1 was off\n", content)
-    assert status(own, "force", RUN.l1, "--reason", "another") == 0
-    assert file.read_text() == content
+    assert f": snakemake dl={SECOND} {SECOND}/ledger.json -R deliver_run\n" in ended.errors
+    assert Decisions.read(own.work).is_abandoned(RUN)
+    assert status(own, "accept", RUN.l1, "abandoned", "--reason", "another") == 0, "twice is the same as once"
+    (one,) = listed(own, "accept", "decisions")
+    assert (one["subject"], one["what"], one["number"], one["reason"]) == (
+        RUN,
+        "abandoned",
+        None,
+        "EPU 1 was off",
+    )
+    assert status(own, *words, "--undo", "--reason", "it is on") == 0
+    assert not Decisions.read(own.work).is_abandoned(RUN)
+    assert status(own, *words, "--undo", "--reason", "it is on") == 1, "nothing is left to undo"
+    assert listed(own, "accept", "decisions") == []
 
-    _, row, _ = ended.out.splitlines()
-    assert row.split(maxsplit=2) == [RUN, RUN.l1, content.strip()]
-    assert listed(own, "force", "runs") == [{"run": RUN, "l1_run": RUN.l1, "says": content.strip()}]
 
-    by_hand = work / "force" / f"00770101-{RUN}"
-    by_hand.touch()
-    other = work / "force" / "r0741246000"  # of a run that stays abandoned
-    other.touch()
-    ended = own.halfpipe("force", RUN.l1, "--take-back")
-    assert list(other.parent.iterdir()) == [other]
-    other.unlink()
-    assert [str(one) in ended.errors for one in (by_hand, file)] == [True, True]
-    assert not abandoned_runs.read(work).runs
-    assert status(own, "force", RUN, "--take-back") == 1
-    assert listed(own, "force", "runs") == []
+def test_what_is_not_open_cannot_be_accepted(own: Site) -> None:
+    for subject, what in {
+        "2c2e0000": "abandoned",
+        f"{SECOND}/2c2e0000": "late=1",
+        "240603001/00001": "left-out",
+        f"{SECOND}/00099": "left-out",
+        f"{SECOND}/00001": "events=12",
+        f"{SECOND}/{RUN}": "shrunk=1",
+    }.items():
+        assert status(own, "accept", subject, what, "--reason", "x") == 1, (subject, what)
+        assert status(own, "accept", subject, what.partition("=")[0], "--undo", "--reason", "x") == 1
+    assert not (own.work / paths.DECISIONS).exists()
 
 
 def test_errors_are_reported(own: Site) -> None:
     work = own.work
-    assert status(own, "force", "2c2e0000", "--reason", "x") == 1, "the run is unknown"
-    assert not (work / "force").exists()
-    (work / "force").mkdir()
-    (work / "force" / "README").touch()
-    ended = own.halfpipe("force")
-    assert ended.status == 1
-    assert f"{work}/force/README: " in ended.out
     (work / "halts").write_text("in the way")
     ended = own.halfpipe("hold", "stage", "--reason", "x")
     assert ended.status == 1

@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from halfpipe.causes import Verdict
+from halfpipe.decisions import Decisions
 from halfpipe.decode.announced import MOST_GAPS, gaps
 from halfpipe.decode.chunk import Chunk, Gap, Level0, Product
 from halfpipe.decode.chunk_products import check_products, publish_products
@@ -85,7 +86,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ("sh -c 'echo x; echo its last line; exit 3' sh", "decoder", "its last line"),
         ("sh -c 'exit 3' sh", "decoder", str(RETDEF)),
         ("/no/such", "decoder", "/no/such"),
-        ("true", "decoder", f'{{dl: "{DOWNLINK}", chunk: "{CHUNK}", '),
+        ("true", "decoder", f"halfpipe accept {DOWNLINK}/{CHUNK} left-out "),
         (f"sh -c 'echo getLSEChunk: processing {OTHER_RUN}-; cp {PRODUCTS} $4' sh", "decoder", OTHER_RUN),
     ],
 )
@@ -201,7 +202,7 @@ def test_events_of_a_datagram_without_a_line_are_told(out: Path) -> None:
     products = check_products(out, CHUNK)
     assert [file.stray_events for file in products] == [0, 11, 0]
     chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), tuple(products))
-    (cause,) = shortfall_causes(Settings(Paths(out, out)), chunk.downlink, [(chunk, [])])
+    (cause,) = shortfall_causes(Decisions(), chunk.downlink, [(chunk, [])])
     assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
 
 
@@ -291,7 +292,7 @@ def test_a_gap_that_may_be_a_missing_file_needs_action(
 ) -> None:
     level0 = Level0(1, (), (Gap(956, begin, end, datagrams),))
     chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (), level0=level0)
-    (cause,) = shortfall_causes(Settings(Paths(tmp_path, tmp_path)), chunk.downlink, [(chunk, [])])
+    (cause,) = shortfall_causes(Decisions(), chunk.downlink, [(chunk, [])])
     assert (cause.code, cause.verdict) == ("level0-missing", verdict)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import yaml
 
 from halfpipe.causes import Cause
+from halfpipe.decisions import What
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
@@ -53,12 +54,8 @@ def test_the_same_datagrams_with_other_sequences_need_action_until_one_is_left_o
     assert [one.datagram for one in second.contradicts] == with_events
     assert [len(told(site, dl)) for dl in both] == [0, 1]
 
-    site.configure(
-        ignore={"chunks": [{"dl": str(FIRST), "chunk": "00001", "reason": "N. N.: a wrong number"}]},
-        shrink={
-            "accept": [{"dl": str(FIRST), "run": "2c2e5787", "events": first.events, "reason": "as above"}]
-        },
-    )
+    site.decide(f"{FIRST}/00001", What.LEFT_OUT)
+    site.decide(f"{FIRST}/2c2e5787", What.SHRUNK, first.events)
     (cause,) = told(site, SECOND)
     (command,) = cause.remedy.do
     site.by_hand(FIRST)

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from halfpipe import paths
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.downlink.plan import MOST_HOLES, expand, outstanding_chunks, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.files.reading import changed
@@ -68,7 +69,7 @@ def test_a_downlink_without_retdefs_has_one_failing_chunk(work: Path, home: Path
 def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     put(home, 2)
     put(home, 5)
-    ignored = [(DL, ChunkId.of(3), "no contact"), (OTHER, ONE, "another downlink")]
+    ignored = [(DL, ChunkId.of(3)), (OTHER, ONE)]
     plan = plan_of(work, home, ignored=ignored).of(DL)
     assert [chunk.number for chunk in plan.chunks] == [1, 2, 4, 5]
     with pytest.raises(MissingInputError, match="00004"):
@@ -77,9 +78,12 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     with pytest.raises(MissingInputError, match=f"^{link} is neither"):
         retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
     link.unlink()
+    decide(work, What.LEFT_OUT, Subject(DL, chunk=ChunkId.of(3)), None, "it came", undone=True)
     # An ignored chunk can be the last one, and is left out even if it has a RetDef.
-    last = plan_of(work, home, ignored=[(DL, ChunkId.of(6), "lost"), (DL, ChunkId.of(5), "bad")]).of(DL)
+    last = plan_of(work, home, ignored=[(DL, ChunkId.of(6)), (DL, ChunkId.of(5))]).of(DL)
     assert [chunk.number for chunk in last.chunks] == [1, 2, 3, 4]
+    decide(work, What.LEFT_OUT, Subject(DL, chunk=ChunkId.of(6)), None, "it came", undone=True)
+    decide(work, What.LEFT_OUT, Subject(DL, chunk=ChunkId.of(5)), None, "it came", undone=True)
     put(home, 1000)
     assert len(plan_of(work, home).of(DL).chunks) == 3 + MOST_HOLES
 

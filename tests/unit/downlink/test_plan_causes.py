@@ -14,6 +14,7 @@ from msgspec import structs
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.downlink.closed import last_change, write_closed
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.outstanding import Outstanding, outstanding
@@ -129,8 +130,8 @@ def test_a_downlink_is_outstanding_until_its_receipt_has_all_its_retdefs(setting
     # A lost RetDef of the hand-off, or an ignored one, starts no work.
     hand_off(settings, 1, 2)
     (work / paths.retdef(DL, "00001")).unlink()
-    ignored = searching(work, home, more, ignored=[(DL, ChunkId.of(3), "bad")])
-    assert (found(ignored), ready(ignored)) == ([], (OTHER,))
+    decide(work, What.LEFT_OUT, Subject(DL, chunk=ChunkId.of(3)), None, "bad")
+    assert (found(settings), ready(settings)) == ([], (OTHER,))
 
 
 def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
@@ -138,7 +139,8 @@ def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
     (cause,) = found(settings)
     assert codes([cause]) == [("waits-retdef", Verdict.NOTE)]
     assert "00002, 00003" in cause.text
-    assert str(cause.remedy).endswith(f"snakemake dl={DL}")
+    assert cause.remedy.do == (f"snakemake dl={DL}",)
+    assert cause.remedy.accept == (f"{DL}/00002 left-out", f"{DL}/00003 left-out")
     assert cause.since == pytest.approx(retdef.stat().st_ctime, abs=1)
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     assert codes(found(settings, 25 * HOUR)) == [("waits-retdef", Verdict.ACTION)]

@@ -75,7 +75,7 @@ def test_processed_data_without_a_mark_are_refused(tmp_path: Path, name: str) ->
 
 
 def test_logs_locks_and_switches_do_not_count_as_processing(tmp_path: Path) -> None:
-    for name in (paths.LOGS, "locks", "halts", paths.FORCE, ".snakemake", "240601001"):
+    for name in (paths.LOGS, "locks", "halts", paths.DECISIONS, ".snakemake", "240601001"):
         (tmp_path / name).mkdir()
     assert refuse_other(tmp_path) is None
     assert begin(tmp_path) == refuse_other(tmp_path)

@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.downlink import submit
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -99,7 +100,7 @@ def test_an_abandoned_run_is_removed(old: Site) -> None:
     assert "not the merged index" in cleaned(old)[0].kept
     deliver_again(old.work, SECOND, index=index.seal)
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
-    put(old.work / paths.FORCE / RUN.l1)
+    old.abandon(RUN)
     for abandoned, stays in ((False, 12), (True, 0)):
         for downlink in (SECOND, FIRST):
             deliver_again(old.work, downlink, abandoned=abandoned)
@@ -220,10 +221,9 @@ def test_a_run_is_kept_until_online_has_its_file(old: Site) -> None:
         f"Online has no file of it yet in {home}, which halfpipe online makes from this"
     }
     assert old.tree() == before, "nor is a directory made for Online"
-    force = old.work / paths.FORCE / RUN
-    put(force)
+    old.abandon(RUN)
     assert kept(RunKind.LPA) == {""}, "an abandoned run is not kept for Online"
-    force.unlink()
+    old.decide(RUN, What.ABANDONED, undone=True)
     put(home / f"0077014d-{RUN}.evt")
     assert kept(RunKind.LPA, remove=True) == {""}
     assert large(old) == {}

@@ -159,7 +159,7 @@ def test_complete_for_level_1_may_not_be_whole(change: Callable[[str], str], sai
 
 def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
-    site.abandon(f"{GID}-{RUN}")
+    site.abandon(RUN)
     result, lacks = online.go(), "datagrams 6 to 7 of EPU 965 are missing"
     assert (result.what, lacks in result.text) == (OnlineOutcome.MADE, True)
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.downlink import stage_mark, submit
 from halfpipe.downlink.closed import write_closed
 from halfpipe.merge.books import Books, Standing
@@ -80,9 +81,7 @@ def test_a_closed_downlink_of_a_run_that_was_abandoned_is_looked_at(level1: Leve
     index.touch()
     write_closed(settings, {DL: read_facts(after(settings, 15), DL).changed})
     assert recent(after(settings, 15), 7) == []
-    force = level1.work / paths.FORCE / RUN.l1
-    force.parent.mkdir()
-    force.touch()
+    decide(level1.work, What.ABANDONED, Subject(None, run=RUN), None, "a test")
     assert recent(after(settings, 1), 0.5) == []
     assert recent(after(settings, 1), 7) == [DL]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.downlink.submissions import submissions
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
@@ -90,11 +91,11 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     *_, normally, since, last = group.why
     assert (normally, last) == (NORMALLY, "Abandon the run only if the data will never arrive.")
     assert f"since {utc((site.work / paths.receipts(FIRST) / '000001.json').stat().st_mtime)}." in since
-    assert group.do == f'halfpipe force {RUN} --reason "..."'
+    assert group.do == f'halfpipe accept {RUN} abandoned --reason "..."'
     (young,) = said_of(site, now=1719541762.0).groups
     assert (young.do, young.why[-2]) == ("", NORMALLY)
 
-    site.halfpipe("force", RUN, "--reason", "lost").good()
+    site.halfpipe("accept", RUN, "abandoned", "--reason", "lost").good()
     (due,) = said_of(site).groups
     assert due.kind == NotDelivered.DUE
     assert due.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
@@ -121,13 +122,13 @@ def test_where_nothing_is_announced_an_old_run_may_be_abandoned(site: Site) -> N
     assert said_of(site).groups == ()
 
 
-def test_a_chunk_that_the_config_leaves_out_is_named(site: Site) -> None:
+def test_a_chunk_that_is_left_out_is_named(site: Site) -> None:
     build("gap_one", site, FIRST)
     (before,) = said_of(site).groups
-    site.configure(ignore={"chunks": [{"dl": str(FIRST), "chunk": "00009", "reason": "lost, says N. N."}]})
+    site.decide(f"{FIRST}/00009", What.LEFT_OUT)
     (group,) = said_of(site).groups
     (added,) = set(group.why) - set(before.why)
-    assert all(part in added for part in (FIRST, "00009", "lost, says N. N."))
+    assert all(part in added for part in (FIRST, "00009", "a test, says N. N."))
 
 
 def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:

@@ -143,6 +143,6 @@ def test_what_is_to_be_done_comes_before_the_command_that_tries_again(tmp_path: 
         return [line.removeprefix("  → ") for line in said if line.startswith("  → ")]
 
     ends_with_it = rerun(DL, "decode_chunk", "To go on")
-    assert steps(Failure("shrunk", "it would lose events", ends_with_it)) == ends_with_it.steps
+    assert steps(Failure("shrunk", "it would lose events", ends_with_it)) == [*ends_with_it.do]
     assert steps(Failure("other-system", "it is torn", Remedy("halfpipe show"))) == ["halfpipe show", "again"]
     assert steps(Failure("id", "it is none"), "misspelt") == [], "what can only fail again is not proposed"

@@ -11,13 +11,13 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What, decide
 from halfpipe.files.leases import Lease
-from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.settings import Alarm, Ignore, OfChunk, OfRun, Paths, Settings, Shrink
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.status.site_causes import LIGHTS, light, site_troubles
 from halfpipe.status.survey import Survey
 from tests.support.leases import held_by_another, left_by_another
-from tests.support.settings import put
 
 DL = DownlinkId("240601001")
 NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
@@ -53,50 +53,16 @@ def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
 
 
 def test_what_cannot_be_looked_at_is_a_cause(settings: Settings) -> None:
-    (settings.paths.work / paths.FORCE).touch()
+    decide(settings.paths.work, What.ABANDONED, Subject(None, run=RunId("2c2e5787")), None, "lost")
+    for file in settings.paths.work.rglob("decisions/000001.json"):
+        file.write_text("{}")
     away = replace(settings, paths=replace(settings.paths, level0=Path("/no/such")))
-    assert codes(away) == {"file-system": Verdict.ACTION, "not-mounted": Verdict.ACTION}
+    assert codes(away) == {"damaged": Verdict.ACTION, "not-mounted": Verdict.ACTION}
 
 
 def test_a_light_tells_the_worst() -> None:
     note, bad = (Cause("ledger", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
     assert light("ledger", [note, Cause("silence", Verdict.ACTION, ""), bad, note]) == bad
-
-
-def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
-    force = settings.paths.work / paths.FORCE
-    force.mkdir()
-    (force / "2c2e5787").touch()
-    assert codes(settings) == {}
-    (force / "foo").touch()
-    (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, str(cause.remedy)) == ("misspelt", Verdict.ACTION, "halfpipe force")
-    assert cause.text.startswith(f"{force / 'foo'}: ")
-
-
-def test_decisions_about_unknown_chunks_and_runs_are_named(settings: Settings) -> None:
-    run, other = RunId("2c2e5787"), RunId("2c2e5788")
-    put(settings.paths.retdef[0], 1, 3, dl=DL)
-    (settings.paths.work / paths.run(run) / DL).mkdir(parents=True)
-    unknown = DownlinkId("240601009")
-    pairs = [(DL, "00002"), (DL, "00003"), (DL, "00004"), (unknown, "00001")]
-    of_chunks = tuple(OfChunk(dl, ChunkId(chunk), "lost") for dl, chunk in pairs)
-    of_runs = tuple(OfRun(dl, of, "lost") for dl, of in [(DL, run), (DL, other), (unknown, run)])
-    decided = replace(settings, ignore=Ignore(of_chunks, of_chunks, of_runs), shrink=Shrink(of_runs))
-
-    def named(settings: Settings) -> list[str]:
-        causes = [one for one in site_troubles(Survey(settings, NOW)) if one.code == "misspelt"]
-        assert {cause.verdict for cause in causes} == {Verdict.NOTE}
-        return [cause.text.partition("known of ")[2] for cause in causes]
-
-    of_both = [("chunk 00004", DL), ("chunk 00001", unknown)] * 2 + [
-        (f"run {other}", DL),
-        (f"run {run}", unknown),
-    ] * 2
-    expected = [f"{what} of downlink {dl}" for what, dl in of_both]
-    assert named(decided) == expected
-    closed = replace(decided, paths=replace(decided.paths, retdef=(settings.paths.work / "gone",)))
-    assert named(closed) == expected[4:], "what cannot be seen may be known"
 
 
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:

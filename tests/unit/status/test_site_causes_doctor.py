@@ -7,8 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.settings import Alarm, Decoder, Ignore, OfChunk, Paths, Settings
+from halfpipe.settings import Alarm, Decoder, Paths, Settings
 from halfpipe.status.site_causes import doctor_troubles, keep_findings
 
 NOW = 1_800_000_000.0  # Unix seconds
@@ -61,8 +60,7 @@ def test_it_is_old_once_settings_or_profile_change(settings: Settings, profile: 
     keep_findings(settings, [profile], [GOOD], NOW)
     other = replace(settings, alarm=Alarm(command="mail -s {subject} shift"))
     assert told(other) == [("doctor", Verdict.NOTE)]
-    ignored = (OfChunk(DownlinkId("230401001"), ChunkId("00003"), "it is lost"),)
-    assert told(replace(settings, ignore=Ignore(ignored), reason="again")) == [], "of every day"
+    assert told(replace(settings, reason="again")) == [], "of every day"
     profile.write_text("jobs: 2\n")
     (cause,) = doctor_troubles(settings, NOW)
     assert str(profile) in cause.text

@@ -40,8 +40,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert list(one) == head.split()
     assert (one["run"], one["started_met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
 
-    (site.work / "force").mkdir()
-    (site.work / "force" / RUN).touch()
+    site.abandon(RUN)
     ended = site.halfpipe("show", "--table", "waiting", "r0741234567")
     assert ended.status == 0
     assert "  abandoned  " in ended.out

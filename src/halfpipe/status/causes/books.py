@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What
 from halfpipe.downlink.handoff_causes import HOUR
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
-from halfpipe.settings import reason_of
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count
 
@@ -56,7 +56,7 @@ def _closed(of: DownlinkFacts, run: RunId, events: int) -> Cause:
         f"{count(events, 'known event')} of run {run} in sequences that downlink {', '.join(closing)} delivered before "
         "and does not deliver now: no other downlink delivers them"
     )
-    reopen = (f'halfpipe force {run} --reopen {dl} --reason "..."' for dl in closing)
+    reopen = (f'halfpipe accept {dl}/{run} reopened --reason "..."' for dl in closing)
     first = "Level-1 still has them from an earlier hand-off: have it rolled back, then" if at_level1 else ""
     remedy = Remedy(*reopen, *_again(again, run).do, first=first, hands_off=True)
     return Cause("closed", Verdict.NOTE if at_level1 else Verdict.ACTION, text, remedy, of.receipt_time)
@@ -74,12 +74,9 @@ def _has_before(of: DownlinkFacts, run: RunId, downlink: DownlinkId) -> bool:
 def _late(of: DownlinkFacts, run: RunId, late: int) -> Cause:
     """Return the cause for late events that Level-1 lacks, perhaps because a person decided to do without them."""
     text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
-    if (left := reason_of(of.settings.ignore.late, of.id, run, late)) is not None:
+    subject = Subject(of.id, run=run)
+    if (left := of.survey.decisions.why(What.LATE, subject, late)) is not None:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
-    without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
-    first = (
-        f"if Level-1 can do without them, in the config: {without}; otherwise, reprocess the downlink that explain "
-        "names"
-    )
-    remedy = Remedy(f"halfpipe explain {of.id}", first=first)
+    first = "Reprocess the downlink that explain names"
+    remedy = Remedy(f"halfpipe explain {of.id}", first=first, accept=[f"{subject} {What.LATE}={late}"])
     return Cause("late-events", Verdict.ACTION, text, remedy, of.receipt_time)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Subject, What
 from halfpipe.decode.shortfall import shortfall_causes
 from halfpipe.downlink import unbalanced
 from halfpipe.downlink.plan import looked_in
@@ -86,7 +87,7 @@ def _contradictions(of: DownlinkFacts, run: HandedRun) -> Iterator[Cause]:
             f"other sequences, so Level-1 may get events twice: {named}"
         )
         first = (
-            "Find out which of the two downlinks is wrong, list its chunks of this run under ignore.chunks, and have "
+            "Find out which of the two downlinks is wrong, leave its chunks of this run out, and have "
             f"it rolled back if Level-1 has it. If it is {other}, process that first"
         )
         remedy = rerun(of.id, "deliver_run", first)
@@ -95,7 +96,7 @@ def _contradictions(of: DownlinkFacts, run: HandedRun) -> Iterator[Cause]:
 
 def _shortfalls(of: DownlinkFacts) -> Iterator[Cause]:
     found = [(chunk, of.arrived.get(chunk.chunk, ())) for chunk in of.chunks]
-    yield from shortfall_causes(of.settings, of.id, found)
+    yield from shortfall_causes(of.survey.decisions, of.id, found)
 
 
 def _without_retdef(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
@@ -106,6 +107,7 @@ def _without_retdef(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             text = (
                 f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef has since disappeared. "
             )
-            first = "Have the RetDef copied again, or list the chunk under ignore.chunks"
-            remedy = Remedy(f"snakemake dl={of.id}", first=first, hands_off=True)
+            accept = [f"{Subject(of.id, chunk=ChunkId(job.ids))} {What.LEFT_OUT}"]
+            first = "Have the RetDef copied again"
+            remedy = Remedy(f"snakemake dl={of.id}", first=first, hands_off=True, accept=accept)
             yield Cause("no-retdefs", Verdict.ACTION, f"{text}{job.text}", remedy, job.ended)

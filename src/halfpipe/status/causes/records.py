@@ -118,5 +118,5 @@ def _noted(downlink: DownlinkId, one: HandedRun, deliveries: DeliveryHistory) ->
             "closed",
             Verdict.NOTE,
             f"sequences {spans} of run {run} were delivered before and not now, and stay closed to other downlinks",
-            Remedy(f'halfpipe force {run} --reopen {downlink} --reason "…"'),
+            Remedy(f'halfpipe accept {downlink}/{run} reopened --reason "..."'),
         )

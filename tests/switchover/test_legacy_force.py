@@ -1,24 +1,24 @@
-"""The list of abandoned runs: names in hexadecimal and decimal."""
+"""The legacy's list of abandoned runs: names in hexadecimal and decimal."""
 
 from pathlib import Path
 
 import pytest
 
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError
 from halfpipe.ids import RunId
-from halfpipe.run import abandoned_runs
-from halfpipe.run.abandoned_runs import ForceList
+from halfpipe_switchover import legacy_force
+from halfpipe_switchover.legacy_force import ForceList
 
 RUN = RunId("2c2e5787")
 NONE = ForceList({}, ())
 
 
 def listed(work: Path, *names: str) -> ForceList:
-    assert abandoned_runs.read(work) == NONE
+    assert legacy_force.read(work) == NONE
     (work / "force").mkdir()
     for name in names:
         (work / "force" / name).touch()
-    return abandoned_runs.read(work)
+    return legacy_force.read(work)
 
 
 def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
@@ -34,16 +34,8 @@ def test_names_that_are_runs_and_names_that_are_not(tmp_path: Path) -> None:
     assert [text.partition(": ")[0] for text in found.refused] == [str(home / name) for name in of_none]
 
 
-def test_only_a_run_on_the_list_is_taken_back(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError):
-        abandoned_runs.take_back(tmp_path, RUN)
-    (files,) = listed(tmp_path, "2c2e5787", "r0741234567").runs.values()
-    assert abandoned_runs.take_back(tmp_path, RUN) == files
-    assert abandoned_runs.read(tmp_path) == NONE
-
-
 def test_an_unreadable_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "force").write_text("")
     with pytest.raises(HalfPipeError) as found:
-        abandoned_runs.read(tmp_path)
+        legacy_force.read(tmp_path)
     assert found.value.code == "file-system"

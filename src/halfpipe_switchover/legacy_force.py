@@ -1,9 +1,8 @@
-"""Runs that an operator has abandoned: one file for each in `force/` of the working directory.
+"""Runs that an operator abandoned in the legacy: one file for each in `force/` of its working directory.
 
-The directory and the names of its files are the legacy's (ground-chain §7, §8). A name is the start of the run in
+The names of the files are in ground-chain §7 and §8. A name is the start of the run in
 hexadecimal, with or without the ground id in front, or in decimal. Eight digits are hexadecimal, because a decimal
-start with eight digits would be years before the launch. After a ground id, a leading zero may be omitted. Removing the
-file reverses the decision.
+start with eight digits would be years before the launch. After a ground id, a leading zero may be omitted.
 """
 
 import re
@@ -11,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpipe import paths
-from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import markers
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import advice
 from halfpipe.ids import RunId
-from halfpipe.run.downlinks_of_run import refuse_unknown
 
+FORCE = "force"
 _NAME = re.compile(
     r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?(?P<met>[0-9]{1,10})", re.ASCII
 )
@@ -34,14 +31,14 @@ class ForceList:
 def read(work: Path) -> ForceList:
     """Read the operator's list of abandoned runs.
 
-    A file whose name is not a run has no effect and is in `refused`. The command that prints the list reports it.
+    A file whose name is not a run has no effect and is in `refused`.
 
     Raises
     ------
     HalfPipeError
         If the directory exists but cannot be read: then it is unknown which runs are abandoned.
     """
-    home = work / paths.FORCE
+    home = work / FORCE
     try:
         files = sorted(home.iterdir())
     except FileNotFoundError:
@@ -62,34 +59,3 @@ def read(work: Path) -> ForceList:
                 "Rename or remove the file."
             )
     return ForceList(runs, tuple(refused))
-
-
-def abandon(work: Path, run: RunId, reason: str) -> None:
-    """Add `run` to the list; an existing entry is not changed.
-
-    Raises
-    ------
-    MissingInputError
-        If the run is unknown.
-    """
-    refuse_unknown(work, run)
-    listed = read(work).runs.get(run, ())
-    markers.make(listed[0] if listed else work / paths.FORCE / run.l1, reason)
-
-
-def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
-    """Remove `run` from the list; return the files that were removed.
-
-    Raises
-    ------
-    MissingInputError
-        If the run is not on the list.
-    """
-    files = read(work).runs.get(run, ())
-    if not files:
-        raise MissingInputError(
-            f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.FORCE} names it"
-        )
-    for file in files:
-        file.unlink()
-    return files

@@ -1,0 +1,209 @@
+"""What people decided: the series of records in `decisions/`, made by `halfpipe accept` (docs/deciding.md).
+
+The last record about a subject counts. A decision covers the number that a person looked at: if the number has grown
+since, the problem is back.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.heartbeat import whoami
+from halfpipe.files.records import Series, TakenError
+from halfpipe.files.typed import Stored, values
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+
+_TRIES = 10  # two people decide at the same moment; more is a defect
+
+
+class What(StrEnum):
+    """What a person may decide."""
+
+    LEFT_OUT = "left-out"
+    EVENTS = "events"
+    LEVEL0 = "level0"
+    LATE = "late"
+    SHRUNK = "shrunk"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether a decision covers a number."""
+        return self not in {What.LEFT_OUT, What.ABANDONED}
+
+
+# What each decision is about.
+DECIDED_OF: Mapping[str, str] = {
+    What.LEFT_OUT: "a chunk",
+    What.EVENTS: "a chunk",
+    What.LEVEL0: "a chunk",
+    What.LATE: "a run of a downlink",
+    What.SHRUNK: "a run of a downlink",
+    What.ABANDONED: "a run",
+}
+
+
+class UndecidedError(HalfPipeError):
+    """A decision is not possible: nothing of this kind is open, or the number is another one."""
+
+    code = "undecided"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a decision is about: a chunk or a run of a downlink, or a run.
+
+    Its text is as in ``230401001/00003``, ``230401001/29d7d35d`` and ``29d7d35d``.
+    """
+
+    downlink: DownlinkId | None
+    chunk: ChunkId | None = None
+    run: RunId | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse the text of a subject.
+
+        Raises
+        ------
+        IdError
+            If it is not one.
+        """
+        downlink, slash, of = text.rpartition("/")
+        if not slash:
+            return cls(None, run=RunId.from_l1(of) if of.startswith("r") else RunId(of))
+        if ChunkId.matches(of):
+            return cls(DownlinkId(downlink), chunk=ChunkId(of))
+        return cls(DownlinkId(downlink), run=RunId.from_l1(of) if of.startswith("r") else RunId(of))
+
+    @property
+    def kind(self) -> str:
+        """What the subject is, for messages."""
+        if self.chunk is not None:
+            return "a chunk"
+        return "a run" if self.downlink is None else "a run of a downlink"
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.downlink, self.chunk, self.run) if part is not None)
+
+
+class Decision(Stored, frozen=True):
+    """One decision.
+
+    Attributes
+    ----------
+    what, subject
+        What was decided, and about what, as the text of a `Subject`.
+    number
+        The number that a person looked at; None if nothing is counted.
+    reason, who, host, when
+        Why; the login name and the host; UTC as in ISO 8601.
+    undone
+        Whether this takes back the decision before.
+    """
+
+    what: What
+    subject: str
+    number: int | None
+    reason: str
+    who: str
+    host: str
+    when: str
+    undone: bool = False
+
+    @property
+    def time(self) -> float:
+        """When, Unix seconds."""
+        return datetime.fromisoformat(self.when).timestamp()
+
+    @property
+    def why(self) -> str:
+        """The reason, who decided, and when."""
+        return f"{self.reason} ({self.who}, {self.when[:10]})"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The decisions in force, by what was decided and the text of the subject."""
+
+    in_force: Mapping[tuple[What, str], Decision] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, work: Path) -> Self:
+        """Read the decisions in a working directory.
+
+        Raises
+        ------
+        DamagedError
+            If a record is lost or damaged: then it is unknown what was decided.
+        """
+        return cls.of(Series(work, paths.DECISIONS, only_look=True))
+
+    @classmethod
+    def of(cls, series: Series) -> Self:
+        """Return the decisions in force after the records of a series, which this reads."""
+        last = dict[tuple[What, str], Decision]()
+        for record in series.read():
+            one = series.typed(record, Decision)
+            last[one.what, one.subject] = one
+        return cls({key: one for key, one in last.items() if not one.undone})
+
+    def why(self, what: What, subject: Subject, number: int = 0) -> str | None:
+        """Return why a person does without `number` of `subject`; None if nobody decided so."""
+        one = self.in_force.get((what, str(subject)))
+        is_covered = one is not None and (one.number is None or number <= one.number)
+        return one.why if one is not None and is_covered else None
+
+    def left_out(self, downlink: DownlinkId) -> Mapping[ChunkId, str]:
+        """Return the chunks of a downlink that are left out, and why."""
+        return self._left_out.get(downlink, {})
+
+    @cached_property
+    def _left_out(self) -> Mapping[DownlinkId, dict[ChunkId, str]]:
+        found = dict[DownlinkId, dict[ChunkId, str]]()
+        for (what, text), one in self.in_force.items():
+            if what is What.LEFT_OUT:
+                downlink, chunk = text.split("/")
+                found.setdefault(DownlinkId(downlink), {})[ChunkId(chunk)] = one.why
+        return found
+
+    def is_abandoned(self, run: RunId) -> bool:
+        """Tell whether a person decided not to wait for the missing data of a run."""
+        return (What.ABANDONED, str(run)) in self.in_force
+
+
+def decide(
+    work: Path, what: What, subject: Subject, number: int | None, reason: str, *, undone: bool = False
+) -> bool:
+    """Publish a decision; return whether this changes anything.
+
+    Raises
+    ------
+    UndecidedError
+        If there is no decision to undo.
+    HalfPipeError
+        If the record cannot be written.
+    """
+    me = whoami()
+    now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+    decision = Decision(what, str(subject), number, reason, me.user, me.host, now, undone)
+    for _ in range(_TRIES):
+        series = Series(work, paths.DECISIONS)
+        before = Decisions.of(series).in_force.get((what, str(subject)))
+        if undone and before is None:
+            raise UndecidedError(f"{what} of {subject} is not decided, so there is nothing to undo")
+        if before is not None and not undone and before.number == number:
+            return False
+        try:
+            series.publish(values(decision))
+        except TakenError:
+            continue
+        return True
+    raise HalfPipeError(f"{work / paths.DECISIONS}: other processes publish all the time. Try again")
