@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,14 +172,14 @@ def _delivered_elsewhere(
 
 
 def _compared_counts(
-    numbers: NDArray[np.integer[Any]], recorded: Mapping[int, int]
+    numbers: NDArray[np.integer], recorded: Mapping[int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
     """Return the index of each number among the distinct ones, and the event counts of these now and in `recorded`."""
     distinct, place, now = np.unique(numbers, return_inverse=True, return_counts=True)
     return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
 
 
-def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer[Any]]:
+def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer]:
     """Return the datagram of each row; if two datagrams contain an event, the one that a downlink with `events` has.
 
     All rows are of this APID, and all are in order and each once.

@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
 
 from halfpipe.config import Profile, read_yaml
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
+from halfpipe.files.json_files import Json
 from halfpipe.settings import ROOT, Settings
 
 SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
@@ -26,7 +26,7 @@ def finding(verdict: str, code: str, seen: object, do: object = "") -> Finding:
     return {"verdict": verdict, "code": code, "seen": str(seen), "do": str(do)}
 
 
-def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Any]:
+def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Json]:
     """Return the site for the script: settings, profile, flight programs, and the names of their files."""
     words = shlex.split(settings.decoder.command)
     named = [ROOT / name for word, name in pairwise(words) if word == "--settings"]
@@ -39,7 +39,7 @@ def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str,
     }
 
 
-def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
+def of_script(site: Mapping[str, object] | None, *options: str) -> list[Finding]:
     """Run the script for a site (None: the site that its `options` name), and return its findings.
 
     Raises

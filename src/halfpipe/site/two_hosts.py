@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -184,7 +183,7 @@ def judge(one: Seen, other: Seen) -> Iterator[Finding]:
         yield finding("good" if well else "problem", code, seen, "" if well else do)
 
 
-def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iterator[Finding]:
+def probe(settings: Settings, profile: Profile, site: Mapping[str, object]) -> Iterator[Finding]:
     """Run side 2 as a job and side 1 here, and yield the findings, including those of the doctor on the job's host.
 
     Parameters
