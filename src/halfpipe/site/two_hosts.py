@@ -49,7 +49,7 @@ class Seen(msgspec.Struct):
     refused: bool = False  # the lease, while the other side held it
     followed: float | None = None  # seconds until the lease could be taken
     stopped: str = ""
-    node: list[dict[str, str]] = []  # findings of the doctor's script
+    node: list[Finding] = []  # findings of the doctor's script
 
 
 class Side:
@@ -225,16 +225,14 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, object]) -> I
             job.terminate()  # srun cancels its job
             job.wait()
         shutil.rmtree(home, ignore_errors=True)
-    yield from ({**each, "seen": f"on {other.host}: {each['seen']}"} for each in other.node)
+    yield from (msgspec.structs.replace(each, seen=f"on {other.host}: {each.seen}") for each in other.node)
     yield from judge(side.seen, other)
 
 
 def main(home: Path) -> None:
     """Run side 2, after the doctor on its host."""
     side = Side(home, 2)
-    side.seen.node = [
-        dict(each) for each in of_script(json.loads((home / SITE).read_bytes()), "--no-message")
-    ]
+    side.seen.node = of_script(json.loads((home / SITE).read_bytes()), "--no-message")
     write_bytes(home / REPORT, msgspec.json.encode(side.go()))
 
 
