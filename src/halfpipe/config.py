@@ -21,6 +21,7 @@ from halfpipe.settings import Section, Settings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 VARIABLE = "SNAKEMAKE_PROFILE"
 PROFILE_FILES = ("", "profile.v9+.yaml", "config.v9+.yaml", "profile.yaml", "config.yaml")
@@ -231,16 +232,17 @@ def checked(kind: Any, raw: Mapping[str, Json], sources: Mapping[tuple[str, ...]
         raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
 
 
-def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
+def _in_words(error: "ErrorDetails", sources: Mapping[tuple[str, ...], str]) -> str:
     """Return a message about what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
-    if error["type"] == "unexpected_keyword_argument":
+    kind = error["type"]
+    if kind == "unexpected_keyword_argument":
         return f"{source}: unknown key {key}{_meant(place)}"
     head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
-    if error["type"] in {"missing", "value_error"}:  # without the value, which may hold a password
+    if kind in {"missing", "value_error"}:  # without the value, which may hold a password
         return f"{head}: {expected}"
     return f"{head}: {error['input']!r}: {expected}"
 

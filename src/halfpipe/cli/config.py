@@ -45,8 +45,9 @@ def command(site: Site, schema_of: str | None, as_json: bool) -> None:
         click.echo(json.dumps(schema(), indent=1))
     elif schema_of is not None:
         schemas = documents()
-        if schema_of not in schemas["$defs"]:
-            raise click.UsageError(f"--schema: name one of config, {', '.join(schemas['$defs'])}.")
+        known = schemas["$defs"]
+        if schema_of not in known:
+            raise click.UsageError(f"--schema: name one of config, {', '.join(known)}.")
         click.echo(json.dumps({**schemas, "$ref": f"#/$defs/{schema_of}"}, indent=1))
     else:
         if not as_json:
