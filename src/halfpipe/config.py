@@ -16,10 +16,12 @@ from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files.advice import sentence
 from halfpipe.files.durable import write_text
+from halfpipe.files.json_files import Json
 from halfpipe.settings import Section, Settings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 VARIABLE = "SNAKEMAKE_PROFILE"
 PROFILE_FILES = ("", "profile.v9+.yaml", "config.v9+.yaml", "profile.yaml", "config.yaml")
@@ -32,8 +34,8 @@ class Profile:
     name: str
     file: Path
     configfiles: tuple[Path, ...]
-    config: Mapping[str, Any]
-    content: Mapping[str, Any]
+    config: Mapping[str, Json]
+    content: Mapping[str, Json]
 
 
 def find_profile(given: str | None = None) -> Profile | None:
@@ -75,7 +77,7 @@ def find_profile(given: str | None = None) -> Profile | None:
     return Profile(name, file, tuple(Path(str(each)) for each in named), values, content)
 
 
-def read_values(entries: Iterable[str]) -> dict[str, Any]:
+def read_values(entries: Iterable[str]) -> dict[str, Json]:
     """Read entries ``KEY=VALUE`` of ``--config``. The value is YAML; a dot in the key separates section and key.
 
     Raises
@@ -83,7 +85,7 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
     ConfigError
         If an entry has another form.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Json] = {}
     for entry in entries:
         key, equals, text = entry.partition("=")
         *sections, last = key.split(".")
@@ -101,7 +103,7 @@ def read_values(entries: Iterable[str]) -> dict[str, Any]:
 
 
 def load(
-    configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, *, only_look: bool = False
+    configfiles: Sequence[Path] = (), overrides: Mapping[str, Json] | None = None, *, only_look: bool = False
 ) -> Settings:
     """Read config files; later ones override earlier ones key by key, and `overrides` override all files.
 
@@ -120,7 +122,7 @@ def load(
         If there is no config, a file cannot be read, or the values are invalid. The message names all invalid values
         at once, each with its file, key, value and the expected form.
     """
-    raw: dict[str, Any] = {}
+    raw: dict[str, Json] = {}
     sources: dict[tuple[str, ...], str] = {}
     for path in configfiles:
         _update(raw, read_yaml(path), str(path), sources)
@@ -146,7 +148,7 @@ def load(
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, but a repeated key is an error. PyYAML silently takes the last one."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen = set[str]()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
@@ -156,7 +158,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path) -> Mapping[str, Json]:
     """Read a YAML file that contains a mapping.
 
     Raises
@@ -176,8 +178,8 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 
 
 def _update(
-    base: dict[str, Any],
-    over: Mapping[str, Any],
+    base: dict[str, Json],
+    over: Mapping[str, Json],
     source: str,
     sources: dict[tuple[str, ...], str],
     place: tuple[str, ...] = (),
@@ -204,7 +206,7 @@ def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]
     return TypeAdapter(kind)
 
 
-def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
+def checked(kind: Any, raw: Mapping[str, Json], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
     """Check keys and values against the dataclass `kind`.
 
     Parameters
@@ -230,21 +232,22 @@ def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...],
         raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
 
 
-def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
+def _in_words(error: "ErrorDetails", sources: Mapping[tuple[str, ...], str]) -> str:
     """Return a message about what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
-    if error["type"] == "unexpected_keyword_argument":
+    kind = error["type"]
+    if kind == "unexpected_keyword_argument":
         return f"{source}: unknown key {key}{_meant(place)}"
     head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
-    if error["type"] in {"missing", "value_error"}:  # without the value, which may hold a password
+    if kind in {"missing", "value_error"}:  # without the value, which may hold a password
         return f"{head}: {expected}"
     return f"{head}: {error['input']!r}: {expected}"
 
 
-def _keys(kind: Any, section: str = "") -> Iterator[str]:
+def _keys(kind: type, section: str = "") -> Iterator[str]:
     """Yield all keys of a dataclass and of its sections, such as ``merge.min_epus``."""
     for key in fields(kind) if is_dataclass(kind) else ():
         of = get_type_hints(kind)[key.name]

@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterable
 from datetime import date
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from halfpipe.errors import IdError
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 LPA_APIDS = range(955, 959)
 LCI_APIDS = range(965, 969)
@@ -33,7 +36,7 @@ class _Id(str):
         return super().__new__(cls, text)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> "CoreSchema":
         """Return how pydantic checks a config value: as text of this form."""
         from pydantic_core import core_schema  # noqa: PLC0415 - jobs do not need it
 

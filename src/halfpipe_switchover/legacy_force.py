@@ -15,9 +15,7 @@ from halfpipe.files.advice import advice
 from halfpipe.ids import RunId
 
 FORCE = "force"
-_NAME = re.compile(
-    r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?(?P<met>[0-9]{1,10})", re.ASCII
-)
+_NAME = re.compile(r"(?:[0-9a-f]{8}-)?([0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?([0-9]{1,10})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,9 @@ def read(work: Path) -> ForceList:
     refused = []
     for file in files:
         match = _NAME.fullmatch(file.name)
-        if match and (match["hex"] or int(match["met"]) < 2**32):
-            run = RunId(match["hex"].zfill(8)) if match["hex"] else RunId.from_met(int(match["met"]))
+        digits, met = match.groups(default="") if match else ("", "")
+        if digits or (met and int(met) < 2**32):
+            run = RunId(digits.zfill(8)) if digits else RunId.from_met(int(met))
             runs[run] = (*runs.get(run, ()), file)
         else:
             refused.append(

@@ -28,6 +28,7 @@ from snakemake_executor_plugin_slurm.job_status_query import query_job_status_sa
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface as Job
 
 from halfpipe.errors import Remedy
 from halfpipe.process.failure_record import Failure, in_a_line
@@ -121,19 +122,19 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         """Make the inner Snakemake run jobs as its own processes, and continue if one fails."""
         return "--executor local --keep-going"
 
-    def get_job_args(self, job: Any, **_: Any) -> str:
+    def get_job_args(self, job: Job, **_: object) -> str:
         """Return the arguments of the inner Snakemake: the remaining jobs, and the cores of the Slurm job.
 
         The plugin also lists the files of earlier Slurm jobs to wait for. Here a downlink needs none.
         """
         return str(RealExecutor.get_job_args(self, _Left(job, self._begun), cores=job.resources["_cores"]))
 
-    def get_account_arg(self, job: Any) -> Iterator[str]:
+    def get_account_arg(self, job: Job) -> Iterator[str]:
         """Yield the option for the account, spelled as in the profile."""
         account = job.resources.get("slurm_account")
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
-    def run_job(self, job: Any) -> None:
+    def run_job(self, job: Job) -> None:
         """Submit a job, repeatedly while Slurm refuses it for now. If Slurm refuses it for good, end the command.
 
         If another error occurs, the job fails. The plugin's own handler fails for a group, and the head would wait for
@@ -208,7 +209,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         _write(Failure("executor", in_a_line(msg)), job_info.job)
         super()._report_job_error_threadsafe(job_info, msg)
 
-    def _end(self, job: Any, words: str, key: str) -> None:
+    def _end(self, job: Job, words: str, key: str) -> None:
         """End the command, once, because Slurm refuses a job for good."""
         if self._is_over.is_set():
             return
@@ -229,7 +230,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         super().cancel_jobs(active_jobs)
 
 
-def _write(why: Failure, job: Any) -> None:
+def _write(why: Failure, job: Job) -> None:
     """Record why a job, or all jobs of a group, failed."""
     for log in job.log:
         why.write(Path(str(log)).absolute())
@@ -238,20 +239,20 @@ def _write(why: Failure, job: Any) -> None:
 class _Left:
     """A job, or the remaining jobs of a group: their products are missing or older than this command."""
 
-    def __init__(self, job: Any, begun: float) -> None:
+    def __init__(self, job: Job, begun: float) -> None:
         self._job, self._begun = job, begun
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._job, name)
 
-    def get_target_spec(self) -> Any:
+    def get_target_spec(self) -> object:
         """Return rules and wildcards of the remaining jobs; of all jobs if none remains."""
         if not self._job.is_group():
             return self._job.get_target_spec()
         specs = zip(self._job.jobs, self._job.get_target_spec(), strict=True)
         return [spec for job, spec in specs if not self._is_made(job)] or self._job.get_target_spec()
 
-    def _is_made(self, job: Any) -> bool:
+    def _is_made(self, job: Job) -> bool:
         try:
             return all(Path(str(file)).stat().st_mtime >= self._begun for file in job.output)
         except FileNotFoundError:

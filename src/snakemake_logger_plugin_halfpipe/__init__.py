@@ -68,7 +68,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         _ended.clear()
-        self._given: dict[int, Mapping[str, Any]] = {}  # resources, by job
+        self._given: dict[int, Mapping[str, object]] = {}  # resources, by job
         given = self.common_settings
         # If a user asks for more output, everything is printed.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
@@ -122,7 +122,7 @@ class LogHandler(LogHandlerBase):
                             self._failed(own, of_slurm, given, None, job["shellcmd"])
 
     def _failed(
-        self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, Any], said: object, command: object
+        self, log: Path, of_slurm: Sequence[Path], given: Mapping[str, object], said: object, command: object
     ) -> None:
         """Record why a job failed if the job could not: Slurm ended it, or it was not submitted or not started."""
         # The executor passes the state only in a sentence. Its log of a job is named by the job's id.

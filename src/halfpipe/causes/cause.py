@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 from halfpipe.causes.registry import CODES, OF_RULE, Phase
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
@@ -50,7 +49,7 @@ class Cause:
         """Return the error for work that is refused because of this cause; `what` is what was done, or not done."""
         return kind(f"{self.text}. {what}", self.remedy, code=self.code, text=self.text)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the cause for programs."""
         when = (
             None

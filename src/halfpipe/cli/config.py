@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
@@ -12,6 +11,7 @@ import yaml
 from halfpipe.cli.main import verbs_of_others
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.config import model
+from halfpipe.files.json_files import Json
 
 DOCUMENTS = Path(__file__).with_name("documents.json")  # the schemas of what verbs print
 
@@ -45,8 +45,9 @@ def command(site: Site, schema_of: str | None, as_json: bool) -> None:
         click.echo(json.dumps(schema(), indent=1))
     elif schema_of is not None:
         schemas = documents()
-        if schema_of not in schemas["$defs"]:
-            raise click.UsageError(f"--schema: name one of config, {', '.join(schemas['$defs'])}.")
+        known = schemas["$defs"]
+        if schema_of not in known:
+            raise click.UsageError(f"--schema: name one of config, {', '.join(known)}.")
         click.echo(json.dumps({**schemas, "$ref": f"#/$defs/{schema_of}"}, indent=1))
     else:
         if not as_json:
@@ -58,9 +59,9 @@ def command(site: Site, schema_of: str | None, as_json: bool) -> None:
         )
 
 
-def documents() -> dict[str, Any]:
+def documents() -> dict[str, Json]:
     """Return the schemas of what verbs print, with those in the ``documents.json`` of other packages with verbs."""
-    found: dict[str, Any] = json.loads(DOCUMENTS.read_bytes())
+    found: dict[str, Json] = json.loads(DOCUMENTS.read_bytes())
     for package in sorted({verb.module.partition(".")[0] for verb in verbs_of_others().values()}):
         place = files(package) / DOCUMENTS.name
         if place.is_file():
@@ -68,7 +69,7 @@ def documents() -> dict[str, Any]:
     return found
 
 
-def schema() -> dict[str, Any]:
+def schema() -> dict[str, Json]:
     """Return the JSON schema of a config file, for editors.
 
     No key is required, because a file contains only what differs from the defaults and from earlier files.

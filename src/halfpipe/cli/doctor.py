@@ -9,6 +9,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.errors import ConfigError
+from halfpipe.files import typed
 from halfpipe.site import doctor, two_hosts
 from halfpipe.status.site_causes import keep_findings
 
@@ -76,7 +77,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
             note(two_hosts.probe(settings, profile, given))
         if site.work.is_dir():
             files = [Path(given["names"][name]) for name in ("profile", "flight") if given[name]]
-            keep_findings(settings, files, findings, time.time())
+            keep_findings(settings, files, map(typed.values, findings), time.time())
     ready = doctor.is_ready(findings)
     if as_json:
         printed.as_json(ready=ready, findings=findings)
@@ -87,7 +88,7 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
 
 def _print(one: doctor.Finding) -> None:
     """Print a finding, as the script does."""
-    verdict = printed.tinted(f"{one['verdict']:8}", fg=COLORS.get(one["verdict"]))
-    click.echo(f"{verdict} {one['code']:18} {one['seen']}")
-    if one["do"]:
-        click.echo(f"{'':27} do: {one['do']}")
+    verdict = printed.tinted(f"{one.verdict:8}", fg=COLORS.get(one.verdict))
+    click.echo(f"{verdict} {one.code:18} {one.seen}")
+    if one.do:
+        click.echo(f"{'':27} do: {one.do}")

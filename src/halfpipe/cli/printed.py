@@ -28,7 +28,7 @@ FORMS = ("table", "json", "csv", "ecsv", "parquet")  # of rows
 NOTHING = "-"  # an empty cell, so that columns can be counted
 NOT_YET = "·"  # a value that is not known yet
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, object]]
 T = TypeVar("T")
 
 
@@ -97,7 +97,7 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
         click.echo(tinted(line, fg=color, bold=True) if bold else line, color=terminal)
 
 
-def records(frame: "DataFrame") -> list[dict[str, Any]]:
+def records(frame: "DataFrame") -> list[dict[str, object]]:
     """Return a frame as rows by column, also those of a named index; missing values are None."""
     from halfpipe.tables.columns import flat  # noqa: PLC0415 - arrays, which most verbs do without
 
@@ -105,7 +105,7 @@ def records(frame: "DataFrame") -> list[dict[str, Any]]:
     return list(found.astype(object).where(found.notna(), None).to_dict("records"))
 
 
-def _text(value: Any, terminal: bool) -> str:
+def _text(value: object, terminal: bool) -> str:
     """Return the text of a cell, for a terminal or for programs."""
     if value is None or value == "":
         return "–" if terminal else NOTHING
@@ -153,7 +153,7 @@ def listed(
     simulated: bool,
     drop: Sequence[str] = (),
     colors: Sequence[str | None] = (),
-    document: Mapping[str, Any] | None = None,
+    document: Mapping[str, object] | None = None,
 ) -> None:
     """Print rows: as a table and a line below it, as JSON by their `name`, or as a file of rows.
 
@@ -193,11 +193,11 @@ def as_json(**values: Any) -> None:
     click.echo(_json(values), nl=False)
 
 
-def _json(values: Mapping[str, Any]) -> str:
+def _json(values: Mapping[str, object]) -> str:
     return json.dumps({"version": DOCUMENTS, **values}, default=_for_json, indent=1) + "\n"
 
 
-def _for_json(value: Any) -> Any:
+def _for_json(value: object) -> Any:
     if hasattr(value, "as_json"):
         return value.as_json()
     if is_dataclass(value) and not isinstance(value, type):

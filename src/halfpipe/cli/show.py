@@ -221,13 +221,13 @@ def _print_run(one: ShownRun) -> None:
     click.echo(f"run {one.run}, {one.l1_run}, started {utc(one.started.timestamp())}, MET {one.met}")
     printed.table(one.parts, drop=TABLE_DROP)
     printed.table(one.files, drop=TABLE_DROP)
-    click.echo(f"in all {_staged(one.parts)}, by {count(sum(one.parts['events'] > 0), 'downlink')}")
+    click.echo(f"in all {_staged(one.parts)}, by {count(sum(one.parts.events > 0), 'downlink')}")
 
 
 def _staged(rows: "DataFrame") -> str:
     """Return how many events were staged, and how many of them were submitted."""
-    told = rows["events"][rows["submitted"] == rows["handoff"]]
-    return f"{count(rows['events'].sum(), 'event')} staged, {told.sum():,} of them submitted"
+    told = rows.events[rows.submitted == rows.handoff]
+    return f"{count(rows.events.sum(), 'event')} staged, {told.sum():,} of them submitted"
 
 
 def _print_downlink(shown: ShownDownlink) -> None:
@@ -254,7 +254,7 @@ def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: floa
     if name == "waiting":
         days = site.settings.retire.report_days if days is None else days
         found = found.query("days > @days")
-        abandoned = int((found["state"] == "abandoned").sum())
+        abandoned = int((found.state == "abandoned").sum())
         more = f", {abandoned} of them abandoned" if abandoned else ""
         foot, is_bad = (
             f"{count(len(found), 'open run')} older than {days:g} days{more}",

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -106,7 +105,7 @@ def command(
     )
     colors = [COLORS.get(one.verdict) for one in found.accounts]
     foot = found.headline(survey)
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "at": datetime.fromtimestamp(now, UTC),
         "downlinks": found.accounts,
         "site": found.site,
@@ -123,7 +122,7 @@ def command(
     return 1 if found.needs_action else 0
 
 
-def _row(one: Account) -> dict[str, Any]:
+def _row(one: Account) -> dict[str, object]:
     """Return the row of a downlink, with its worst cause; the text of a cause that needs action is below the table."""
     what, number = "", one.handoff
     for first in one.causes[:1]:

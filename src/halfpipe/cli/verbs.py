@@ -123,7 +123,7 @@ class Site:
             stage_mark.refuse(self.settings)
 
 
-def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+def _remember(ctx: click.Context, option: click.Parameter, value: object) -> None:
     """Keep an option in the `Site`. Those that select the site may be given before or after the verb."""
     if value and option.name:
         setattr(ctx.find_root().ensure_object(Site), option.name, value)
@@ -201,7 +201,7 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
 
-def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
+def _expanded(site: Site, values: Iterable[object]) -> Iterable[object]:
     """Return the values without repeats; each range is replaced by its downlinks."""
     from halfpipe.downlink.plan import expand  # noqa: PLC0415 - only where a range is named
 
@@ -215,7 +215,7 @@ class Named(click.ParamType[Any]):
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self._read = name, read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the argument."""
         try:
             return self._read(value) if type(value) is str else value

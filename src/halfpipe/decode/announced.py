@@ -59,8 +59,9 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
         ufunc.at(found, at, values)
         return found
 
-    most = by_number(np.maximum, 0, of_line, datagrams["nevts"])
-    filled = datagrams["nevts"] > 0
+    of_each = datagrams["nevts"]
+    most = by_number(np.maximum, 0, of_line, of_each)
+    filled = of_each > 0
     of_filled = of_line[filled]
     begins = datagrams["evtseq0"][filled]
     ends = datagrams["evtseq1"][filled]
@@ -70,8 +71,9 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     high = by_number(np.maximum, 0, of_filled, ends)
 
     events = index.events[np.unique(index.events["sequence"], return_index=True)[1]]
-    known = np.isin(events["datagram"], numbers)
-    of_event = np.searchsorted(numbers, events["datagram"][known])
+    contained = events["datagram"]
+    known = np.isin(contained, numbers)
+    of_event = np.searchsorted(numbers, contained[known])
     sequences = events["sequence"][known]
     listed = np.bincount(of_event, minlength=len(numbers)).astype(np.uint64)
     first = by_number(np.minimum, _HIGHEST, of_event, sequences)

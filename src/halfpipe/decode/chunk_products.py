@@ -101,7 +101,7 @@ def check_products(
     for name, match in found.items():
         product = _product(out / name, match, sha256(out / name))
         fsync_file(out / name)
-        if match["kind"] == "idx":
+        if name.endswith(INDEX):
             index, counts = _checked_index(out / name, product.run, product.apid, set(found), again=again)
             on_datagrams(index.datagrams)
             rows = (out / name).with_suffix(ROWS)
@@ -113,9 +113,8 @@ def check_products(
 
 def _product(path: Path, match: re.Match[str], checksum: str) -> Product:
     """Return the entry of a product in ``{chunk}.json``; `match` is the name of its index or evt file."""
-    return Product(
-        path.name, match["ground"], RunId(match["run"]), int(match["apid"]), path.stat().st_size, checksum
-    )
+    ground, run, apid, *_ = match.groups()
+    return Product(path.name, ground, RunId(run), int(apid), path.stat().st_size, checksum)
 
 
 def _checked_index(
@@ -128,7 +127,8 @@ def _checked_index(
             f"{path}: it has lines of run {min(others)}, but its name has run {run.met} ({run})"
         )
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
-        others = rows["apid"][rows["apid"] != apid]
+        apids = rows["apid"]
+        others = apids[apids != apid]
         if others.size:
             raise FormatError(f"{path}: {what} lines of APID {others[0]}, but its name has APID {apid}")
     times = index.events["utc"]

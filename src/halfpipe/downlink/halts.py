@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -157,7 +156,7 @@ def resume(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     return reason
 
 
-def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
+def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, object]]:
     """Return the switches that are set, those for all downlinks first: their downlink, file, and content."""
     places = [(switch, downlink) for downlink in (None, *downlinks) for switch in Switch]
     found = ((switch, downlink, work / paths.halt(switch, downlink)) for switch, downlink in places)

@@ -269,22 +269,27 @@ def texts(named: Iterable[HandedRun], exceptions: Exceptions | None = None) -> d
     Level-1 fails a whole delivery on a line that it cannot read, so there are no blank lines, and a run is retired only
     if the same hand-off stages files of it.
     """
-    lines: dict[str, list[str]] = {
-        name: [] for name in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")
-    }
+    delivered, retired, gaps, times, keys = (list[str]() for _ in range(5))
     for one in named:
         run, made = one.run.l1, one.delivery
         if not made.epus:
             continue
-        lines["delivered_events"].append(f"{run} {made.events} {made.books.in_texts} {made.kind}")
-        lines["event_gaps"] += [f"{run} {upper} {lower}" for upper, lower in made.gaps]
+        delivered.append(f"{run} {made.events} {made.books.in_texts} {made.kind}")
+        gaps += [f"{run} {upper} {lower}" for upper, lower in made.gaps]
         if made.moot:
-            lines["moot_keys"].append(f"{run} {made.moot.key} {made.moot.alias}")
+            keys.append(f"{run} {made.moot.key} {made.moot.alias}")
         if made.times:
             first, last = made.times
-            lines["event_times"].append(f"{run} {first:f} {last:f}")
+            times.append(f"{run} {first:f} {last:f}")
         if (made.complete or made.abandoned) and made.files and not made.refused:
-            lines["retired_runs"].append(f"{run} {'COMPLETE' if made.complete else 'INCOMPLETE'}")
+            retired.append(f"{run} {'COMPLETE' if made.complete else 'INCOMPLETE'}")
+    lines = {
+        "delivered_events": delivered,
+        "retired_runs": retired,
+        "event_gaps": gaps,
+        "event_times": times,
+        "moot_keys": keys,
+    }
     if exceptions:
         lines["chunk_exceptions"] = [
             f"{run.l1} {kind} {count}" for (run, kind), count in sorted(exceptions.items())

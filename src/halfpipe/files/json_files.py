@@ -12,17 +12,18 @@ from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.reading import read_whole
 
+Json = Any  # a value that was read from JSON or YAML, or that can be written as JSON
 SEAL = "sha256"
 # The seal is the first line, so it is checked against the rest of the file without writing JSON again.
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: object) -> str:
     """Return `value` as JSON of this project: sorted keys, one item per line, a newline at the end."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def sealed(value: Any) -> bytes:
+def sealed(value: object) -> bytes:
     """Return an object as JSON; its first line is the SHA-256 of all other lines."""
     plain = dump_json(value).encode()
     digest = hashlib.sha256(plain).hexdigest()
@@ -56,12 +57,12 @@ def without_seal(content: bytes) -> bytes:
     return b"{\n" + content[head.end() :]
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write an object to `path` as JSON with a seal, completely or not at all; equal values give equal bytes."""
     write_bytes(path, sealed(value))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Read JSON from `path`, without its seal.
 
     Raises

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any
 
 import msgspec
 
@@ -23,7 +22,7 @@ from halfpipe.errors import FormatError, HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import publish, write_bytes
-from halfpipe.files.json_files import SEAL, seal_of
+from halfpipe.files.json_files import SEAL, Json, seal_of
 from halfpipe.files.reading import modified, names_in, read_whole
 from halfpipe.files.typed import T, convert
 
@@ -49,7 +48,7 @@ class Record:
     `values` does not include the seal, and the seal of the record before.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Json]
     seal: str
     previous: str | None
     content: bytes = field(repr=False, compare=False)
@@ -57,7 +56,7 @@ class Record:
     series: str = ""
 
 
-def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
+def sealed(values: Mapping[str, object], previous: str | None) -> bytes:
     """Return the content of a record: JSON, with the SHA-256 of all other lines in the first line."""
     return json_files.sealed({**values, PREVIOUS: previous})
 
@@ -141,7 +140,7 @@ class Series:
             raise self.damaged(1, "it does not follow the record before it")
         return self.records
 
-    def publish(self, values: Mapping[str, Any]) -> Record:
+    def publish(self, values: Mapping[str, object]) -> Record:
         """Publish a record after those that were read, and its second copy.
 
         Raises

@@ -99,7 +99,9 @@ def read_pieces(
 
 def _read(handle: int, vectors: NDArray[np.void], position: int) -> None:
     """Fill `vectors` with the bytes from `position` on, in as many calls as necessary."""
-    ends = np.cumsum(vectors["length"])
+    bases = vectors["base"]
+    lengths = vectors["length"]
+    ends = np.cumsum(lengths)
     wanted, done, first = int(ends[-1]), 0, 0
     while True:
         got = _preadv(handle, vectors[first:].ctypes.data, len(vectors) - first, position + done)
@@ -115,5 +117,5 @@ def _read(handle: int, vectors: NDArray[np.void], position: int) -> None:
             raise EOFError(position + done)
         first = int(np.searchsorted(ends, done, side="right"))
         rest = int(ends[first]) - done
-        vectors["base"][first] += vectors["length"][first] - np.uintp(rest)
-        vectors["length"][first] = rest
+        bases[first] += lengths[first] - np.uintp(rest)
+        lengths[first] = rest

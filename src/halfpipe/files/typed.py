@@ -6,12 +6,12 @@ taken for a value that is not known. A field with a default may be missing in a 
 
 from pathlib import Path, PurePath
 from types import UnionType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from halfpipe.errors import NOTHING, FormatError, Remedy
-from halfpipe.files.json_files import read_json, without_seal, write_json
+from halfpipe.files.json_files import Json, read_json, without_seal, write_json
 
 T = TypeVar("T")
 
@@ -59,9 +59,9 @@ def convert(values: object, kind: type[T] | UnionType, path: Path | str, remedy:
         raise FormatError(f"{path}: {error}", remedy) from error
 
 
-def values(one: msgspec.Struct) -> dict[str, Any]:
+def values(one: msgspec.Struct) -> dict[str, Json]:
     """Return an object as values for JSON, with all its fields."""
-    found: dict[str, Any] = msgspec.to_builtins(one, str_keys=True, enc_hook=_text)
+    found: dict[str, Json] = msgspec.to_builtins(one, str_keys=True, enc_hook=_text)
     return found
 
 
@@ -83,7 +83,7 @@ def write_stored(path: Path, stored: Stored) -> None:
     write_json(path, values(stored))
 
 
-def _made(kind: type, value: Any) -> Any:
+def _made(kind: type, value: str) -> object:
     return kind(value)  # an id checks its form; msgspec adds the place to its error
 
 

@@ -6,7 +6,6 @@ object for each line. Text of any other form raises `UnevenError` and is read li
 
 import re
 from collections.abc import Container
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +92,7 @@ class EvenLines:
         require(self._same(begin, end))
         return self.lines[0, begin:end].tobytes().strip()
 
-    def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    def column(self, column: int, kind: np.dtype) -> NDArray[np.generic]:
         """Return the values: words that fit `kind`, seconds with six decimals, or integers of up to 18 digits."""
         begin = self._begin(column)
         end = self.ends[column]

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,7 +229,7 @@ def pack_header(
     return header.tobytes()
 
 
-def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[Any]:
+def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[np.generic]:
     """Gather one field of `CONTEXT`, by its name, from the records at `offsets`.
 
     `record_layout` or `walk` must have accepted the offsets.

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,7 +288,7 @@ def _datagram_fields(line: bytes, number: int, source: str) -> list[bytes]:
     return row
 
 
-def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: bytes) -> float | bytes:
+def _value(source: str, number: int, field: str, kind: np.dtype, text: bytes) -> float | bytes:
     """Read one field of line `number`: seconds, a word, or an integer, decimal or hexadecimal.
 
     Raises

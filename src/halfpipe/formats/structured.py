@@ -31,7 +31,7 @@ def put(room: NDArray[np.void], table: NDArray[np.void]) -> None:
     room.view(whole)[:] = table.view(whole)
 
 
-def at_every_byte(data: Any, dtype: DTypeLike) -> NDArray[Any]:
+def at_every_byte(data: Any, dtype: DTypeLike) -> NDArray[np.generic]:
     """View the bytes `data` as overlapping items, one starting at each byte; index with offsets to gather items."""
     item = np.dtype(dtype)
     view = memoryview(data)

@@ -202,7 +202,7 @@ class Ledger:
             METADATA.create_all(connection)  # skips tables that exist
             connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])
 
-    def _compare(self, row: Row[Any] | None) -> None:
+    def _compare(self, row: Row[tuple[int, str | None, str]] | None) -> None:
         """Refuse a ledger that does not exist, has another version, or belongs to another working directory."""
         if row is None:
             raise NoLedgerError(
@@ -263,7 +263,7 @@ def _engine(url: URL, tns_admin: Path | None) -> Engine:
         event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys = ON"))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     if url.get_backend_name() == "postgresql":
         arguments = {
             "connect_timeout": 10,  # seconds
@@ -294,7 +294,7 @@ def _load_oracle_client(driver: Any, tns_admin: Path | None) -> None:
         ) from error
 
 
-def lock_row(connection: Connection) -> Row[Any] | None:
+def lock_row(connection: Connection) -> Row[tuple[int, str | None, str]] | None:
     """Return the ledger's version and owner; None if the ledger does not exist."""
     return connection.execute(select(LOCK)).first() if inspect(connection).has_table(LOCK.name) else None
 

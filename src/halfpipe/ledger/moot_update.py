@@ -15,14 +15,15 @@ is also written last, and the run is pending again. Each load also sends some up
 import logging
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import IO, Any
+from typing import IO
 
 from sqlalchemy import Connection, insert, or_, select, update
 
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.rows import Row
 from halfpipe.ledger.tables import PENDING, RUNS
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Ending, Log
@@ -38,7 +39,7 @@ IS_PENDING = or_(PENDING.c.sent.is_(None), PENDING.c.sent != PENDING.c.token)
 log = logging.getLogger(__name__)
 
 
-def options(row: Mapping[str, Any]) -> list[str]:
+def options(row: Row) -> list[str]:
     """Return the command's options for a row of ``glastops_acqsummary``."""
     run = RunId.from_met(int(row["startedat"]))
     words = ["--run", run.l1]
@@ -94,7 +95,7 @@ def _send_run(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endi
     """Send the row of a run until no change is pending; return how the command ended if it failed."""
     of_it = PENDING.c.startedat == run.met
 
-    def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
+    def noted(connection: Connection) -> tuple[Row, str] | None:
         token = connection.execute(select(PENDING.c.token).where(of_it, IS_PENDING)).scalar()
         row = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
         return None if token is None or row is None else (dict(row), token)
@@ -111,7 +112,7 @@ def _send_run(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endi
     return None
 
 
-def note(connection: Connection, row: Mapping[str, Any]) -> None:
+def note(connection: Connection, row: Row) -> None:
     """Note, with a new token, that the MOOT database has not received a row."""
     key = {"scid": row["scid"], "startedat": row["startedat"], "token": secrets.token_hex(16)}
     connection.execute(insert(PENDING), [key])

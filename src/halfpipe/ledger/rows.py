@@ -25,7 +25,7 @@ from halfpipe.ledger.tables import (
     time_of,
 )
 from halfpipe.merge.late_events import listed
-from halfpipe.merge.settle import KnownDatagrams, consecutive, is_complete
+from halfpipe.merge.settle import KnownDatagrams, consecutive, first_and_last, is_complete, with_events
 from halfpipe.run.deliveries import Deliveries, DeliveryHistory
 from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.run.hand_offs import HandOff, last_hand_off
@@ -100,8 +100,8 @@ class Part:
         if not len(datagrams.rows):
             return None
         rows = datagrams.rows
-        with_events = rows[rows["nevts"] > 0]
-        times = np.concatenate([rows["utc"], with_events["evtutc0"], with_events["evtutc1"]])
+        filled = with_events(rows)
+        times = np.concatenate([rows["utc"], filled["evtutc0"], filled["evtutc1"]])
         if not ((times >= 0) & (times < MAX_TIME)).all() or sum(rows["nevts"].tolist()) > MOST:
             raise StateError(
                 f"{path}: an index line has an impossible time or number of events. Nothing was loaded. Decode the "
@@ -116,7 +116,7 @@ class Part:
         key = {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
         for apid, of_apid in self.datagrams.by_apid().items():
             for inside in consecutive(of_apid):
-                first, last = inside["datagram"][[0, -1]].tolist()
+                first, last = first_and_last(inside)
                 events = int(inside["nevts"].sum())
                 segments.append(key | {"apid": apid, "dgmseq0": first, "dgmseq1": last, "nevts": events})
                 ends = inside[[0, -1]] if first != last else inside
@@ -220,7 +220,7 @@ def run_row(
     known = KnownDatagrams.together(part.datagrams for part in parts)
     rows, segments = known.rows, known.segments()
     first = first_datagram(rows)
-    with_events = rows[rows["nevts"] > 0]
+    filled = with_events(rows)
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
     if refused := any(part.refused for part in parts):
         status = IN_PROGRESS
@@ -240,8 +240,8 @@ def run_row(
         "nevts": int(rows["nevts"].sum()),
         "dgmutc0": begun,
         "dgmutc1": time_of(rows["utc"].max()),
-        "evtutc0": time_of(with_events["evtutc0"].min()) if len(with_events) else None,
-        "evtutc1": time_of(with_events["evtutc1"].max()) if len(with_events) else None,
+        "evtutc0": time_of(filled["evtutc0"].min()) if len(filled) else None,
+        "evtutc1": time_of(filled["evtutc1"].max()) if len(filled) else None,
         "hwkey": int(first["hwkey"]),
         "swkey": int(first["swkey"]),
         "moot_key": moot.key,
@@ -308,19 +308,16 @@ def _joined(former: Row, own: Row, *, refused: bool) -> Row:
 
 
 def _datagram(row: np.void) -> Row:
+    numbers = ("apid", "groundid", "modechanges", "hwkey", "swkey")
     words = ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
     events = int(row["nevts"])
     return {
-        "apid": int(row["apid"]),
+        **{name: int(row[name]) for name in numbers},
         "datagrams": int(row["datagram"]),
         "utc": time_of(row["utc"]),
-        "groundid": int(row["groundid"]),
-        "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # In the line of a datagram without events these fields mean nothing.
         **{name: time_of(row[name]) if events else None for name in ("evtutc0", "evtutc1")},
         **{name: int(row[name]) if events and row[name] <= MOST else None for name in ("evtseq0", "evtseq1")},
         "nevts": events,
-        "hwkey": int(row["hwkey"]),
-        "swkey": int(row["swkey"]),
     }

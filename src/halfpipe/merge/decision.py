@@ -106,6 +106,7 @@ def decide(
         for (a, b), enough in zip(series, least, strict=True):
             chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
+    sent = delivered["sequence"]
     cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # `large`, as slices of `delivered`
 
     return Decision(
@@ -115,10 +116,8 @@ def decide(
         settled=places,
         gaps=tuple((one.last, other.first) for one, other in pairwise(places)),
         events=delivered,
-        files=tuple(file for a, b in cuts for file in split(delivered["sequence"], a, b, limits)),
-        spans=tuple(
-            Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
-        ),
+        files=tuple(file for a, b in cuts for file in split(sent, a, b, limits)),
+        spans=tuple(Interval(int(sent[a]), int(sent[b - 1])) for a, b in cuts),
         counts=counts_of(delivered),
         datagrams=datagrams.ranges(),
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
 from halfpipe.merge.ordering import numbers_in
+from halfpipe.merge.settle import with_events
 
 Events = NDArray[np.void]
 
@@ -29,8 +30,10 @@ def counts_of(events: Events) -> dict[int, str]:
     datagrams 0 and 1, and 150 of datagram 17.
     """
     found = {}
-    for apid in numbers_in(events["apid"]):
-        numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
+    apids = events["apid"]
+    datagrams = events["datagram"]
+    for apid in numbers_in(apids):
+        numbers, counts = np.unique(datagrams[apids == apid], return_counts=True)
         words: list[str] = []
         follows = -1
         for number, events_of_it in zip(numbers.tolist(), counts.tolist(), strict=True):
@@ -128,8 +131,9 @@ def _more_than(
 ) -> NDArray[np.bool_]:
     """Tell for each row whether it is beyond the number of events of its datagram in a delivery."""
     beyond = np.zeros(len(rows), dtype=bool)
-    for apid in np.unique(rows["apid"]).tolist():
-        of_apid = np.flatnonzero(rows["apid"] == apid)
+    apids = rows["apid"]
+    for apid in np.unique(apids).tolist():
+        of_apid = np.flatnonzero(apids == apid)
         recorded = by_datagram(counts.get(apid, ""))
         numbers = rows["datagram"][of_apid]
         place, now, then = _compared_counts(numbers, recorded)
@@ -172,23 +176,25 @@ def _delivered_elsewhere(
 
 
 def _compared_counts(
-    numbers: NDArray[np.integer[Any]], recorded: Mapping[int, int]
+    numbers: NDArray[np.integer], recorded: Mapping[int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
     """Return the index of each number among the distinct ones, and the event counts of these now and in `recorded`."""
     distinct, place, now = np.unique(numbers, return_inverse=True, return_counts=True)
     return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
 
 
-def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer[Any]]:
+def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer]:
     """Return the datagram of each row; if two datagrams contain an event, the one that a downlink with `events` has.
 
     All rows are of this APID, and all are in order and each once.
     """
     own_events = events[events["apid"] == apid]
     numbers = rows["datagram"].copy()
-    place = np.searchsorted(own_events["sequence"], rows["sequence"])
+    sequence = rows["sequence"]
+    own_sequence = own_events["sequence"]
+    place = np.searchsorted(own_sequence, sequence)
     is_own = place < len(own_events)
-    is_own[is_own] = own_events["sequence"][place[is_own]] == rows["sequence"][is_own]
+    is_own[is_own] = own_sequence[place[is_own]] == sequence[is_own]
     numbers[is_own] = own_events["datagram"][place[is_own]]
     return numbers
 
@@ -197,9 +203,10 @@ def _surplus(rows: Events, which: NDArray[np.intp], delivered: int, own: Events 
     """Return the rows in `which` beyond the number `delivered`; the downlink's own events count as delivered first."""
     if len(which) > delivered and own is not None:
         is_own = np.zeros(len(which), dtype=bool)
-        for apid in np.unique(rows["apid"][which]).tolist():
+        apids = rows["apid"][which]
+        for apid in np.unique(apids).tolist():
             mine = own["sequence"][own["apid"] == apid]
-            is_own |= (rows["apid"][which] == apid) & np.isin(rows["sequence"][which], mine)
+            is_own |= (apids == apid) & np.isin(rows["sequence"][which], mine)
         which = which[np.argsort(~is_own, kind="stable")]
     return which[delivered:]
 
@@ -226,7 +233,7 @@ def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
 
 def not_all_delivered(datagrams: NDArray[np.void], records: Sequence[RecordedDelivery]) -> bool:
     """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
-    rows = datagrams[datagrams["nevts"] > 0]
+    rows = with_events(datagrams)
     delivered = np.zeros(len(rows), dtype=bool)
     spans = sorted(span for record in records for span in record.spans)
     # Downlinks can share the events of a datagram. If their spans overlap, an event may be counted twice.

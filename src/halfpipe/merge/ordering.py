@@ -5,7 +5,6 @@ copy the whole column.
 """
 
 from bisect import bisect_left
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +59,6 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
     return events[:end]
 
 
-def numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
+def numbers_in(column: NDArray[np.integer]) -> list[int]:
     """Return the distinct numbers in a column of small integers, in order."""
     return np.flatnonzero(np.bincount(column)).tolist()

@@ -49,8 +49,10 @@ class KnownDatagrams:
         """
         unique = sorted(set(lines))
         rows = parse_datagrams(unique, source)
-        order = np.lexsort((rows["datagram"], rows["apid"]))  # stable: keeps the order of the lines
-        apids, numbers = rows["apid"][order], rows["datagram"][order]
+        apids = rows["apid"]
+        numbers = rows["datagram"]
+        order = np.lexsort((numbers, apids))  # stable: keeps the order of the lines
+        apids, numbers = apids[order], numbers[order]
         first = np.ones(len(order), dtype=bool)
         first[1:] = (apids[1:] != apids[:-1]) | (numbers[1:] != numbers[:-1])
         kept = order[first]
@@ -73,10 +75,7 @@ class KnownDatagrams:
     def ranges(self) -> Ranges:
         """Return the known numbers of each APID as inclusive ranges."""
         return {
-            apid: tuple(
-                (int(rows[0]["datagram"]), int(rows[-1]["datagram"])) for rows in consecutive(of_apid)
-            )
-            for apid, of_apid in self.by_apid().items()
+            apid: tuple(map(first_and_last, consecutive(of_apid))) for apid, of_apid in self.by_apid().items()
         }
 
     def by_apid(self) -> dict[int, NDArray[np.void]]:
@@ -85,7 +84,8 @@ class KnownDatagrams:
             return {}
         apids = self.rows["apid"]
         edges = np.flatnonzero(apids[1:] != apids[:-1]) + 1
-        return {int(of_apid["apid"][0]): of_apid for of_apid in np.split(self.rows, edges)}
+        firsts = apids[np.append(0, edges)].tolist()
+        return dict(zip(firsts, np.split(self.rows, edges), strict=True))
 
     def segments(self) -> dict[int, tuple[Segment, ...]]:
         """Return the segments of each EPU in order."""
@@ -109,7 +109,8 @@ def contradictions(ours: KnownDatagrams, theirs: KnownDatagrams) -> list[tuple[i
     _, here, there = np.intersect1d(ours.keys, theirs.keys, assume_unique=True, return_indices=True)
     one, other = ours.rows[here], theirs.rows[there]
     apart = (one["evtseq1"] < other["evtseq0"]) | (other["evtseq1"] < one["evtseq0"])
-    found = np.flatnonzero(apart & (one["nevts"] > 0) & (one["nevts"] == other["nevts"]))
+    events = one["nevts"]
+    found = np.flatnonzero(apart & (events > 0) & (events == other["nevts"]))
     edges = ["evtseq0", "evtseq1"]
     return [
         (apid, number, Interval(*ours_edges), Interval(*their_edges))
@@ -128,19 +129,30 @@ def consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
     return np.split(rows, jumps)
 
 
+def first_and_last(rows: NDArray[np.void]) -> tuple[int, int]:
+    """Return the numbers of the first and the last of some datagrams."""
+    first, last = rows["datagram"][[0, -1]].tolist()
+    return first, last
+
+
+def with_events(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the datagrams that announce events."""
+    return rows[rows["nevts"] > 0]
+
+
 def _segment(rows: NDArray[np.void]) -> Segment:
     opens = bytes(rows[0]["oaction"]) == OPENS
     closes = bytes(rows[-1]["caction"]) in CLOSES
     covers: Interval | None
-    with_events = rows[rows["nevts"] > 0]
-    if len(with_events):
+    filled = with_events(rows)
+    if len(filled):
         covers = Interval(
-            LOWEST if opens else int(with_events["evtseq0"].min()),
-            HIGHEST if closes else int(with_events["evtseq1"].max()),
+            LOWEST if opens else int(filled["evtseq0"].min()),
+            HIGHEST if closes else int(filled["evtseq1"].max()),
         )
     else:
         covers = EVERYTHING if opens and closes else None
-    return Segment((int(rows[0]["datagram"]), int(rows[-1]["datagram"])), opens, closes, covers)
+    return Segment(first_and_last(rows), opens, closes, covers)
 
 
 def enough_epus(apids: Iterable[int], min_epus: int) -> bool:

@@ -126,10 +126,11 @@ def undelivered(
     """
     places = settled(segments, limits.min_epus, settle_all=settle_all)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
-    is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
+    sequence = known["sequence"]
+    is_settled, is_taken = inside_any(sequence, places), inside_any(sequence, taken)
     compared = is_taken
     if just is not None and just in recorded:
-        compared = is_taken & ~inside_any(known["sequence"], join(recorded[just][-1].spans))
+        compared = is_taken & ~inside_any(sequence, join(recorded[just][-1].spans))
     late, closed = late_and_closed(known, compared, recorded, copies)
     found = [*_of_downlinks(NotDelivered.LATE, late), *_closed(closed, recorded, limits)]
 
@@ -218,7 +219,8 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    for apid in numbers_in(known["apid"]):
+    apids = known["apid"]
+    for apid in numbers_in(apids):
         there = {
             number
             for events in (known, *copies.values())
@@ -230,15 +232,16 @@ def lost_events(
             for number, events in by_datagram((delivery.counts or {}).get(apid, "")).items()
             if number in there
         )
-        lost += max(0, int(np.count_nonzero(known["apid"] == apid)) - undelivered[apid] - delivered)
+        lost += max(0, int(np.count_nonzero(apids == apid)) - undelivered[apid] - delivered)
     return lost
 
 
 def _by_epu(
     kind: NotDelivered, rows: NDArray[np.void], lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
 ) -> Iterator[Group]:
-    for apid in np.unique(rows["apid"]).tolist():
-        sequence = rows["sequence"][rows["apid"] == apid]
+    apids = rows["apid"]
+    for apid in np.unique(apids).tolist():
+        sequence = rows["sequence"][apids == apid]
         yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
 
 
@@ -272,7 +275,8 @@ def _of_downlinks(
 
 
 def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
-    return rows[bisect_left(rows["sequence"], place.first) : bisect_right(rows["sequence"], place.last)]
+    sequence = rows["sequence"]
+    return rows[bisect_left(sequence, place.first) : bisect_right(sequence, place.last)]
 
 
 def _stretches(

@@ -104,9 +104,9 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         "turn": last_turn(survey.work),
         "contacts": settings.board.contacts,
     }
-    pages, handed_off, parts = set[str](), dict[str, dict[str, Any]](), list[Row]()
+    pages, handed_off, parts = set[str](), dict[str, Row](), list[Row]()
 
-    def write(page: str, template: str, values: Mapping[str, Any]) -> None:
+    def write(page: str, template: str, values: Mapping[str, object]) -> None:
         made = survey.now + time.monotonic() - begun
         write_bytes(home / page, render(template, {**of_site, "made": made, **values}), lasting=False)
         pages.add(page)
@@ -160,7 +160,7 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     return found
 
 
-def _site(survey: Survey, found: Overview) -> dict[str, Any]:
+def _site(survey: Survey, found: Overview) -> dict[str, object]:
     """Return what the page of the site shows in addition to downlinks."""
     headline = found.headline(survey)
     turn = last_turn(survey.work)
@@ -180,7 +180,7 @@ def _site(survey: Survey, found: Overview) -> dict[str, Any]:
     }
 
 
-def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict[str, Any]:
+def _downlink(survey: Survey, one: Account, facts: DownlinkFacts | None) -> dict[str, object]:
     """Return the content of the page of a downlink. The account reports what cannot be read."""
     failed = failed_jobs(survey.work, one.downlink) if any(cause.failed for cause in one.causes) else ()
     made = facts.hand_offs if facts else ()
@@ -245,7 +245,7 @@ class Timeline(NamedTuple):
     trends: Sequence[Trend]
 
 
-def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Mapping[str, Any]]) -> Timeline:
+def timeline(accounts: Sequence[Account], handed_off: Mapping[str, Row]) -> Timeline:
     """Return the days from the first downlink to the last, at most `MOST_DAYS`, including days without downlinks.
 
     Parameters

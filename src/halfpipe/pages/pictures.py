@@ -190,10 +190,9 @@ def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:
 
 def _ticks(state: State, scale: Scale) -> Iterator[Tick]:
     known = state.known
-    first, last = (
-        (int(known["sequence"][place]) for place in (0, -1)) if len(known) else (scale.first, scale.last)
-    )
-    since = (known["sequence"] - np.uint64(first)).astype(np.float64)
+    sequences = known["sequence"]
+    first, last = (int(sequences[place]) for place in (0, -1)) if len(known) else (scale.first, scale.last)
+    since = (sequences - np.uint64(first)).astype(np.float64)
     for part in range(TICKS):
         sequence = first + (last - first) * part // (TICKS - 1)
         lines = [f"{sequence:,}".replace(",", " ")]

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -20,7 +19,7 @@ from halfpipe.words import lasted
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 
 
-def render(template: str, values: Mapping[str, Any]) -> bytes:
+def render(template: str, values: Mapping[str, object]) -> bytes:
     """Render a template with values: a page or a picture."""
     return _environment().get_template(template).render(values).encode()
 

@@ -49,16 +49,17 @@ class Records:
         StateError
             If a chunk's evt file cannot be read, or changed after it was decoded.
         """
-        every = self.events["size"][begin:end]
+        sizes = self.events["size"]
+        every = sizes[begin:end]
         room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
         # Space for a header in front, so that records have the same alignment as in a file.
         buffer = np.empty(evt.HEADER_SIZE + room, np.uint8)
         most = BATCH_BYTES // evt.CONTEXT.itemsize + 1  # no record is smaller than its context
         while begin < end:
-            events = self.events[begin : min(begin + most, end)]
-            edges = np.concatenate([[0], np.cumsum(events["size"], dtype=np.int64)])
+            stop = min(begin + most, end)
+            edges = np.concatenate([[0], np.cumsum(sizes[begin:stop], dtype=np.int64)])
             count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
-            events, places = events[:count], evt.HEADER_SIZE + edges[:count]
+            events, places = self.events[begin : begin + count], evt.HEADER_SIZE + edges[:count]
             filled = buffer[: evt.HEADER_SIZE + edges[count]]
             self._gather(events, np.diff(edges[: count + 1]), filled, places)
             if latc is not None:
@@ -98,8 +99,9 @@ class Records:
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""
         key = self.events[event : event + 1]
-        buffer, start = np.zeros(int(key["size"][0]), np.uint8), np.zeros(1, np.int64)
-        self._gather(key, key["size"].astype(np.int64), buffer, start)
+        size = key["size"].astype(np.int64)
+        buffer, start = np.zeros(size, np.uint8), np.zeros(1, np.int64)
+        self._gather(key, size, buffer, start)
         return int(evt.context_column(buffer, start, "current_timeSecs")[0])
 
 
@@ -142,8 +144,9 @@ class Header:
 def name_files(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
     """Name the event files to write, and describe them; only the checksums are still missing."""
     described = []
+    sequences = records.events["sequence"]
+    sizes = records.events["size"]
     for begin, end in files:
-        sequences = records.events["sequence"]
         pair = int(sequences[begin]), int(sequences[end - 1])
         described.append(
             EventFile(
@@ -151,7 +154,7 @@ def name_files(records: Records, files: tuple[tuple[int, int], ...], run: RunId)
                 end - begin,
                 pair,
                 (records.seconds(begin), records.seconds(end - 1)),
-                evt.HEADER_SIZE + int(records.events["size"][begin:end].sum(dtype=np.int64)),
+                evt.HEADER_SIZE + int(sizes[begin:end].sum(dtype=np.int64)),
                 "",
             )
         )

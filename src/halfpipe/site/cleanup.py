@@ -145,8 +145,9 @@ def removable(settings: Settings, now: float) -> list[Removable]:
                 if changed < now - LEAST_AGE:
                     partial.append(Removable(FileKind.PARTIAL, {str(path): size}))
             elif match := PRODUCTS.fullmatch(name):
-                products[RunId(match["run"])][str(path)] = path.lstat().st_size
-                downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
+                run = RunId(match["run"])
+                products[run][str(path)] = path.lstat().st_size
+                downlinks[run].add(DownlinkId(match["dl"]))
             elif LOG.fullmatch(name) and path.lstat().st_mtime < now - settings.cleanup.log_days * DAY:
                 logs[str(path)] = path.lstat().st_size
     runs = [

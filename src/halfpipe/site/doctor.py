@@ -9,24 +9,40 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+
+import msgspec
 
 from halfpipe.config import Profile, read_yaml
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
+from halfpipe.files.json_files import Json
 from halfpipe.settings import ROOT, Settings
 
 SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
 SECONDS = 60.0  # the script ends by itself within 30
-Finding = Mapping[str, str]  # verdict (good, problem, unknown), code, what was seen, what to do
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A finding of the script or the package: verdict (good, problem, unknown), code, what was seen, what to do."""
+
+    verdict: str
+    code: str
+    seen: str
+    do: str
+
+
+class Printed(msgspec.Struct):
+    """The part of the script's last line that is read."""
+
+    findings: list[Finding]
 
 
 def finding(verdict: str, code: str, seen: object, do: object = "") -> Finding:
-    """Return a finding, in the form of the script's findings."""
-    return {"verdict": verdict, "code": code, "seen": str(seen), "do": str(do)}
+    """Return a finding of the package."""
+    return Finding(verdict, code, str(seen), str(do))
 
 
-def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Any]:
+def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str, Json]:
     """Return the site for the script: settings, profile, flight programs, and the names of their files."""
     words = shlex.split(settings.decoder.command)
     named = [ROOT / name for word, name in pairwise(words) if word == "--settings"]
@@ -39,7 +55,7 @@ def site_of(settings: Settings, profile: Profile, configfiles: str) -> dict[str,
     }
 
 
-def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
+def of_script(site: Mapping[str, object] | None, *options: str) -> list[Finding]:
     """Run the script for a site (None: the site that its `options` name), and return its findings.
 
     Raises
@@ -52,12 +68,11 @@ def of_script(site: Mapping[str, Any] | None, *options: str) -> list[Finding]:
         done = subprocess.run(
             words, input=json.dumps(site).encode(), capture_output=True, timeout=SECONDS, check=False
         )
-        findings: list[Finding] = json.loads(done.stdout.splitlines()[-1])["findings"]
+        return msgspec.json.decode(done.stdout.splitlines()[-1], type=Printed).findings
     except (OSError, subprocess.TimeoutExpired, IndexError, ValueError) as error:
         raise HalfPipeError(
             f"{SCRIPT} printed no findings ({error!r}). Run it by hand: {shlex.join(words[:2])}"
         ) from error
-    return findings
 
 
 def of_package(settings: Settings) -> Iterator[Finding]:
@@ -102,5 +117,5 @@ def _ledger(settings: Settings) -> Finding:
 
 def is_ready(findings: Sequence[Finding]) -> bool:
     """Tell whether a site is ready: no problem was found, and a test message was sent to a person."""
-    verdicts = [(each["code"], each["verdict"]) for each in findings]
+    verdicts = [(each.code, each.verdict) for each in findings]
     return ("person", "good") in verdicts and all(verdict != "problem" for _, verdict in verdicts)

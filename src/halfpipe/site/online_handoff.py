@@ -27,7 +27,7 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import all_known, decide
 from halfpipe.merge.late_events import listed
-from halfpipe.merge.settle import OPENS, KnownDatagrams
+from halfpipe.merge.settle import OPENS, KnownDatagrams, first_and_last
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.attempts import By, UnknownOutcomeError, signature
 from halfpipe.process.command_words import filled_in
@@ -142,7 +142,7 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     """
     missing = missing_of_run(known.segments(), min_epus)
     for apid, rows in known.by_apid().items():
-        first, last = int(rows[0]["datagram"]), int(rows[-1]["datagram"])
+        first, last = first_and_last(rows)
         closed = bytes(rows[-1]["caction"])
         if bytes(rows[0]["oaction"]) == OPENS and first > 0:
             missing.append(f"EPU {apid}: datagrams 0 to {first - 1}, before the one that opens it")

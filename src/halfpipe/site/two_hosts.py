@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -50,7 +49,7 @@ class Seen(msgspec.Struct):
     refused: bool = False  # the lease, while the other side held it
     followed: float | None = None  # seconds until the lease could be taken
     stopped: str = ""
-    node: list[dict[str, str]] = []  # findings of the doctor's script
+    node: list[Finding] = []  # findings of the doctor's script
 
 
 class Side:
@@ -184,7 +183,7 @@ def judge(one: Seen, other: Seen) -> Iterator[Finding]:
         yield finding("good" if well else "problem", code, seen, "" if well else do)
 
 
-def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iterator[Finding]:
+def probe(settings: Settings, profile: Profile, site: Mapping[str, object]) -> Iterator[Finding]:
     """Run side 2 as a job and side 1 here, and yield the findings, including those of the doctor on the job's host.
 
     Parameters
@@ -226,16 +225,14 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, Any]) -> Iter
             job.terminate()  # srun cancels its job
             job.wait()
         shutil.rmtree(home, ignore_errors=True)
-    yield from ({**each, "seen": f"on {other.host}: {each['seen']}"} for each in other.node)
+    yield from (msgspec.structs.replace(each, seen=f"on {other.host}: {each.seen}") for each in other.node)
     yield from judge(side.seen, other)
 
 
 def main(home: Path) -> None:
     """Run side 2, after the doctor on its host."""
     side = Side(home, 2)
-    side.seen.node = [
-        dict(each) for each in of_script(json.loads((home / SITE).read_bytes()), "--no-message")
-    ]
+    side.seen.node = of_script(json.loads((home / SITE).read_bytes()), "--no-message")
     write_bytes(home / REPORT, msgspec.json.encode(side.go()))
 
 

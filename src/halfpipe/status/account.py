@@ -6,7 +6,6 @@ downlinks that an earlier version processed. The causes follow from the facts of
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from halfpipe.causes import Cause, Phase, Verdict
 from halfpipe.downlink import plan_causes
@@ -85,7 +84,7 @@ class Account:
         found = [standing.books.all_waiting if standing.books else None for standing in self.books.values()]
         return None if None in found else sum(filter(None, found))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the account for programs."""
         return {
             "dl": str(self.downlink),

@@ -36,12 +36,12 @@ class Columns:
     index: tuple[Column, ...]
     data: tuple[Column, ...]
 
-    def row(self, values: Iterable[Any]) -> dict[str, Any]:
+    def row(self, values: Iterable[object]) -> dict[str, Any]:
         """Return the values of one row by column, as they are but for NaN, which is None; a frame converts them."""
         known = (None if value != value else value for value in values)  # noqa: PLR0124 - only NaN
         return dict(zip((column.name for column in self.index + self.data), known, strict=True))
 
-    def frame(self, rows: Iterable[Sequence[Any]], times: str = "unix") -> "pd.DataFrame":
+    def frame(self, rows: Iterable[Sequence[object]], times: str = "unix") -> "pd.DataFrame":
         """Return rows as a frame sorted by its index.
 
         Parameters
@@ -60,7 +60,7 @@ class Columns:
         found.attrs["units"] = {column.name: column.unit for column in self.index + self.data if column.unit}
         return found
 
-    def _typed(self, rows: Sequence[Sequence[Any]], times: str) -> "pd.DataFrame":
+    def _typed(self, rows: Sequence[Sequence[object]], times: str) -> "pd.DataFrame":
         """Return some rows with the types of their columns."""
         import pandas as pd  # noqa: PLC0415 - as for `frame`
 

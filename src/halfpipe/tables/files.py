@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from io import StringIO
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from halfpipe.errors import ConfigError
 from halfpipe.tables.columns import UTC, flat
 
 
-def content(found: pd.DataFrame | Sequence[Mapping[str, Any]], form: str, *, simulated: bool) -> bytes:
+def content(found: pd.DataFrame | Sequence[Mapping[str, object]], form: str, *, simulated: bool) -> bytes:
     """Return the content of a file of rows in a format: ``csv``, ``ecsv`` or ``parquet``.
 
     Rows of SIMULATED data have a column `simulated`.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 DAY = 86400
 NOTHING = "nothing: its next delivery completes it"
-Row = tuple[Any, ...]  # the values of the columns of a frame, in order
+Row = tuple[object, ...]  # the values of the columns of a frame, in order
 Delivered = tuple[RunId, Delivery]  # what a downlink delivered of a run
 
 
@@ -257,9 +257,9 @@ class StepByStep:
     """
 
     what: DownlinkId | RunId
-    chunks: Sequence[Mapping[str, Any]]
-    runs: Sequence[Mapping[str, Any]]
-    accounts: Sequence[Mapping[str, Any]]
+    chunks: Sequence[Mapping[str, object]]
+    runs: Sequence[Mapping[str, object]]
+    accounts: Sequence[Mapping[str, object]]
     findings: Sequence[Cause]
     balances: bool
 
@@ -274,7 +274,7 @@ def books(survey: Survey, what: DownlinkId | RunId) -> StepByStep:
     HalfPipeError
         If a record of it is damaged.
     """
-    found, chunks, rows = list[Cause](), list[dict[str, Any]](), list[dict[str, Any]]()
+    found, chunks, rows = list[Cause](), list[dict[str, object]](), list[dict[str, object]]()
     runs = {what} if isinstance(what, RunId) else set[RunId]()
     for downlink in [what] if isinstance(what, DownlinkId) else known_downlinks(survey.work, what):
         of = survey.plan.of(downlink)
@@ -301,7 +301,7 @@ def books(survey: Survey, what: DownlinkId | RunId) -> StepByStep:
 
 def _steps(
     survey: Survey, run: RunId, made: Delivery, decoded: Iterable[Chunk], last: HandOff | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the row of a run in `StepByStep.runs`."""
     home = survey.settings.paths.stage / paths.staged_run(made.downlink, run.l1)
     told = submissions(survey.work, made.downlink, only_look=True).last_confirmed
@@ -320,7 +320,7 @@ def _steps(
     }
 
 
-def _account(run: RunId, standing: Standing) -> dict[str, Any]:
+def _account(run: RunId, standing: Standing) -> dict[str, object]:
     """Return the row of a run in `StepByStep.accounts`."""
     numbers = dict.fromkeys((*Books.__struct_fields__, "lost"))
     if standing.books:

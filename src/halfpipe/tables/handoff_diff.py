@@ -68,7 +68,7 @@ def changed_runs(before: HandOff | None, after: HandOff) -> pd.DataFrame:
     delivered = ([each for last in of for each in frames.delivered(last)] for of in both)
     one, other = (frames.event_files(of).droplevel("downlink")[["sha256"]] for of in delivered)
     files = one.merge(other, **SIDE_BY_SIDE)
-    sums = files["sha256_before"], files["sha256"]
+    sums = files.sha256_before, files.sha256
     kinds = np.select([sums[0].isna(), sums[1].isna(), sums[0] != sums[1]], KINDS[:3], KINDS[3])
     counted = pd.crosstab(files.index.get_level_values("run"), kinds)
     runs[KINDS] = counted.reindex(index=runs.index, columns=KINDS, fill_value=0)
@@ -78,7 +78,7 @@ def changed_runs(before: HandOff | None, after: HandOff) -> pd.DataFrame:
 
 def changed_bytes(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with a different set of event files, or files with other bytes."""
-    return runs[(runs[KINDS[:3]].sum(axis=1) > 0) | (runs["events"] != runs["events_before"])]
+    return runs[(runs[KINDS[:3]].sum(axis=1) > 0) | (runs.events != runs.events_before)]
 
 
 def sentences(runs: pd.DataFrame) -> Iterator[str]:

@@ -307,18 +307,19 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
     of = State(Survey(settings), run)
     known, files = of.known, of.files
+    sequence = known["sequence"]
     source = np.full(len(known), None, object)
     delivered = np.full(len(known), None, object)
     for downlink in reversed(of.events):
         source[_are_in(known, of.events[downlink])] = str(downlink)
     for downlink, delivery in of.deliveries.latest().items():
-        delivered[numbers_inside(known["sequence"], join(delivery.spans))] = str(downlink)
+        delivered[numbers_inside(sequence, join(delivery.spans))] = str(downlink)
     inside = delivered != None  # noqa: E711 - element by element
     for _, late in late_and_closed(known, inside, of.recorded, of.events)[0]:
         delivered[_are_in(known, late)] = None
     unix, names = known["utc"], np.array([path.name for path in files], object)
     rows = (
-        known["sequence"],
+        sequence,
         known["apid"],
         unix,
         unix,
@@ -329,7 +330,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     )
     frame = columns.EVENTS.frame(zip(*rows, strict=True))
     frame.attrs["gone"] = [str(downlink) for downlink in of.downlinks if downlink not in of.events]
-    return frame if delivered_by is None else frame[frame["delivered"] == delivered_by]
+    return frame if delivered_by is None else frame[frame.delivered == delivered_by]
 
 
 def _are_in(some: Events, others: Events) -> NDArray[np.bool_]:
@@ -356,7 +357,7 @@ def coverage_table(covered: pd.DataFrame, name: str, *, simulated: bool) -> "Tab
     from astropy.table import Table  # noqa: PLC0415 - half a second, which most frames do without
     from astropy.time import Time, TimeDelta  # noqa: PLC0415
 
-    begin, end = covered.index.to_numpy(), covered["end_met"].to_numpy()
+    begin, end = covered.index.to_numpy(), covered.end_met.to_numpy()
     found = Table({"START": begin, "STOP": end}, units={"START": "s", "STOP": "s"})
     found.meta = {
         "EXTNAME": "COVERAGE",
@@ -430,7 +431,7 @@ def find(
     )
     outstanding = columns.FILES.frame(announced, times="met").assign(outstanding=True)
     found = pd.concat([handed_off.files.assign(outstanding=False), outstanding])
-    empty = handed_off.runs["events"][handed_off.runs["files"] == 0]
+    empty = handed_off.runs.events[handed_off.runs.files == 0]
     if when is not None:
         found = found.query("begin_met <= @when < end_met")
         begun = max((run for run in near if run.met <= when), default="")

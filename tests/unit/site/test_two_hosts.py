@@ -25,7 +25,7 @@ OTHER = Seen("node2", late=[0.3, 0.5], tries=500, wins=NAMES[599:], contents=CON
 
 def verdicts(one: dict[str, Any] | None = None, other: dict[str, Any] | None = None) -> dict[str, str]:
     sides = (msgspec.structs.replace(ONE, **(one or {})), msgspec.structs.replace(OTHER, **(other or {})))
-    return {each["code"]: each["verdict"] for each in judge(*sides)}
+    return {each.code: each.verdict for each in judge(*sides)}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch:
     write_bytes(tmp_path / "side-2", b"1 0.0\n" * LINES)
     seen = Side(tmp_path, 1).go()
     assert "number 2" in seen.stopped
-    assert [each["code"] for each in judge(seen, OTHER) if each["verdict"] == "problem"] == ["probe-unseen"]
+    assert [each.code for each in judge(seen, OTHER) if each.verdict == "problem"] == ["probe-unseen"]
 
 
 def test_a_file_that_is_seen_in_part_and_one_that_goes_back_are_counted(
@@ -86,11 +86,11 @@ def test_two_hosts(tmp_path: Path) -> None:
         one = Side(tmp_path, 1).go()
     other = msgspec.json.decode((tmp_path / two_hosts.REPORT).read_bytes(), type=Seen)
     assert job.returncode == 0
-    assert {each["code"]: each["verdict"] for each in judge(one, other)} == {
+    assert {each.code: each.verdict for each in judge(one, other)} == {
         "two-hosts": "good", "clock": "good", "rename": "good", "link": "good", "lease": "good"
     }  # fmt: skip
     assert one.tries + other.tries > RACES, "they met at numbers"
-    assert {each["code"] for each in other.node} >= {"host-umask", "person"}
+    assert {each.code for each in other.node} >= {"host-umask", "person"}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_a_job_that_does_not_show_is_reported(
     settings = Settings(Paths(tmp_path, tmp_path / "stage"))
     content = {"default-resources": {"slurm_partition": "milano"}}
     (found,) = two_hosts.probe(settings, Profile("x", tmp_path, (), {}, content), {})
-    assert (found["verdict"], found["code"]) == (verdict, "probe-unmet")
+    assert (found.verdict, found.code) == (verdict, "probe-unmet")
     assert ("--partition=milano" in asked.read_text(), "--qos" in asked.read_text()) == (True, False)
     assert not list(tmp_path.glob(paths.probe("*")))
