@@ -20,6 +20,7 @@ from halfpipe.causes import Phase
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import Downlinks, RunKind
 
+CLIENTS = {"pipeline", "pipeline_stream.py"}  # of Pipeline-II; their mode is PROD if no word names another
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout: commands and relative paths start here
 BUILT_IN = "built-in"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -27,6 +28,17 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 SUBMIT_CONTRACT = (
     "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir} L1Proc"
 )
+
+
+def is_production(command: str | None) -> bool:
+    """Tell whether a command of `Submit` reaches Level-1 in production; without one, a person runs `SUBMIT_CONTRACT`.
+
+    A client of Pipeline-II inside another program is not recognized, unless the command names the mode PROD.
+    """
+    words = re.findall(r"[^\s'\"=]+", SUBMIT_CONTRACT if command is None else command)
+    has_mode = any(word.startswith("-m") or word == "--mode" for word in words)
+    is_client = any(Path(word).name in CLIENTS for word in words)
+    return any(word.removeprefix("-m") == "PROD" for word in words) or (is_client and not has_mode)
 
 
 class Check:
@@ -283,7 +295,8 @@ class Submit(Section):
     """Whether a command without a target continues to the submission instead of stopping at the receipt."""
     command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Creates the Level-1 stream, once for each downlink: "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D
-    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown for you to run."""
+    DOWNLINK_RAWDIR={rawdir} L1Proc". null: that line is shown for you to run. Simulated data are refused, unless the
+    command is for a stand-in or names another mode than PROD."""
     check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Checks whether Level-1 has a downlink's stream: exit status 0 yes, 1 no, any other unknown. Runs before and after
     each submission. null: you must settle an interrupted submission."""

@@ -17,7 +17,7 @@ from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Action, By, Outcome
 from halfpipe.run.deliveries import EventFile
-from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
+from halfpipe.settings import ROOT, Decoder, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN
 from tests.support.receipts import delivery, receive
 from tests.support.workflow import Site
@@ -64,7 +64,10 @@ class Level1:
     def settings(self, **submit: str | float | None) -> Settings:
         """Return settings with all commands, some of them replaced by `submit`."""
         given: dict[str, Any] = submit_commands(self.server) | submit
-        return Settings(Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**given))
+        decoder = Decoder(command="flight-decoder")  # with the built-in one the data would be simulated
+        return Settings(
+            Paths(self.work, self.stage), decoder=decoder, ledger=Ledger(url=None), submit=Submit(**given)
+        )
 
     @property
     def creates(self) -> str:

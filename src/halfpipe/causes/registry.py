@@ -270,6 +270,12 @@ CODES: Mapping[str, Code] = {
             "Run it, then confirm with halfpipe submit --settle submitted.",
         ),
         Code(
+            "simulated",
+            Phase.SUBMITTED,
+            "A hand-off has simulated data, and would be submitted to Level-1 in production.",
+            "Do not submit it. To try a submission, set submit.command to a stand-in for Level-1.",
+        ),
+        Code(
             "not-submitted",
             Phase.SUBMITTED,
             "A hand-off is not submitted yet; this needs action after alarm.late_hours.",

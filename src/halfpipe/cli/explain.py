@@ -1,16 +1,17 @@
 """`halfpipe explain`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
-from halfpipe.causes import CODES, Code
+from halfpipe.causes import CODES, Cause, Code
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
 from halfpipe.decode.chunk import Chunk
-from halfpipe.errors import HalfPipeError, IdError
+from halfpipe.errors import HalfPipeError, IdError, MissingInputError
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
+from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State, runs_of, together, without_level0
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
@@ -44,7 +45,7 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     ],
     statuses={
         0: "all known events are delivered",
-        1: "some are not, level-0 is missing, or nothing is known of the run",
+        1: "some are not, level-0 is missing, or nothing is known of the run or downlink",
     },
 )
 @click.argument(
@@ -60,7 +61,8 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     """Explain why events of a run or a downlink are not delivered, or what a code means, and what to do.
 
     It explains the current state of each run, with the chunks of all downlinks: what its events wait for, where these
-    data may be, and the next command. RUN:SEQUENCE explains the events around that sequence.
+    data may be, and the next command. RUN:SEQUENCE explains the events around that sequence. For a downlink whose runs
+    are not known yet, it prints the causes that `halfpipe status` has, each with its phase.
     """
     codes = [one for one in what if isinstance(one, Code)]
     asked_runs = [one for one in what if not isinstance(one, Code)]
@@ -75,10 +77,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         site.say(trouble=True)
     survey, every, unread = Survey(site.settings), list[Explained](), 0
     short = dict[tuple[DownlinkId, ChunkId], Chunk]()
-    failed = list[HalfPipeError]()
+    failed, without_runs = list[HalfPipeError](), list[tuple[DownlinkId, Cause]]()
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
-        for state in _states(survey, asked, failed.append):
+        runs = _runs(survey, asked, failed.append)
+        if runs == [] and isinstance(asked, DownlinkId):  # a RetDef may be missing, or its decoder failed
+            without_runs += _without_runs(survey, asked, failed.append)
+        for state in _states(survey, runs or (), failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
             unread += len(state.unread)
@@ -89,12 +94,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
                     which = "" if sequence is None else f" at sequence {sequence}"
                     click.echo(f"  all its known events{which} are delivered")
                 _print_groups(groups)
-    causes = [*without_level0(survey, short.values())]
+    causes = [*without_runs, *without_level0(survey, short.values())]
     told = " ".join(line for group in every for line in group.why)
     for downlink, cause in () if as_json else causes:
         if cause.text in told:
             continue
-        click.echo("\n  ".join([f"downlink {downlink}: {cause.text}", *cause.lines]))
+        head = f"downlink {downlink} (phase: {cause.phase}): {cause.text}"
+        click.echo("\n  ".join([head, *cause.lines]))
     if as_json:
         printed.as_json(
             work=site.work,
@@ -104,18 +110,35 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
             failed=list(map(str, failed)),
         )
     printed.errors(failed)
-    return 1 if every or unread or short or failed else 0
+    return 1 if every or unread or short or without_runs or failed else 0
+
+
+def _runs(
+    survey: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+) -> list[RunId] | None:
+    """Return the run, or the runs of a downlink; None if they cannot be listed."""
+    try:
+        return runs_of(survey.settings, asked) if isinstance(asked, DownlinkId) else [asked]
+    except HalfPipeError as error:
+        failed(error)
+        return None
+
+
+def _without_runs(
+    survey: Survey, downlink: DownlinkId, failed: Callable[[HalfPipeError], object]
+) -> Iterator[tuple[DownlinkId, Cause]]:
+    """Yield why a downlink has no runs yet: the causes of its account."""
+    one = account(survey, downlink)
+    if not one.causes:
+        failed(MissingInputError(f"downlink {downlink} contains no run ({one.state})."))
+    for cause in one.causes:
+        yield downlink, cause
 
 
 def _states(
-    survey: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+    survey: Survey, runs: Iterable[RunId], failed: Callable[[HalfPipeError], object]
 ) -> Iterator[State]:
-    """Yield the state of a run, or of the runs of a downlink. Damaged records of one run hide no other."""
-    try:
-        runs = runs_of(survey.settings, asked) if isinstance(asked, DownlinkId) else [asked]
-    except HalfPipeError as error:
-        failed(error)
-        return
+    """Yield the state of each run. Damaged records of one run hide no other."""
     for run in runs:
         try:
             yield State(survey, run)

@@ -16,7 +16,8 @@ from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Action, Attempts, Outcome
 from halfpipe.run.deliveries import DeliveryHistory
-from halfpipe.settings import Settings
+from halfpipe.run.hand_offs import HandOff
+from halfpipe.settings import Settings, is_production
 from halfpipe.words import utc
 
 HOUR = 3600.0
@@ -122,6 +123,22 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     )
 
 
+def simulated(settings: Settings, handed: HandOff, action: Action = Action.SUBMIT) -> Cause | None:
+    """Return a cause if a hand-off has simulated data, and its submission or rollback is for Level-1 in production."""
+    key, command = "command", settings.submit.command
+    if action is Action.ROLLBACK:
+        key, command = "rollback", settings.submit.rollback
+    if not (settings.is_simulated or handed.receipt.simulated) or not is_production(command):
+        return None
+    is_wanted = command is not None or settings.submit.automatic
+    return Cause(
+        "simulated",
+        Verdict.ACTION if is_wanted else Verdict.NOTE,
+        "its data are SIMULATED, and must never reach Level-1 in production",
+        Remedy(first=f"To try a submission, set submit.{key} to a stand-in for Level-1"),
+    )
+
+
 def unsettled(
     settings: Settings, record: Attempts, how: str = "", *, gone: int | None = None
 ) -> Cause | None:
@@ -147,7 +164,11 @@ def unsettled(
     )
     if last.outcome is Outcome.WRITTEN:
         text = f"{what} is not confirmed: a person must run its command{taken}"
-        remedy = Remedy(shlex.join(last.command), confirm, first="Run the command, then confirm it")
+        command = shlex.join(last.command)
+        remedy = Remedy(command, confirm, first="Run the command, then confirm it")
+        if settings.is_simulated and is_production(command):
+            deny = f"halfpipe submit {downlink} --settle not-submitted"
+            remedy = Remedy(deny, first="Do not run it, because the data are SIMULATED. Record this")
         return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
     # A rerun runs submit.check, unless the check has already found no stream. It cannot detect rollbacks.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees

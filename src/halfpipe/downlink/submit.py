@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from io import StringIO
@@ -19,7 +19,14 @@ from typing import IO
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.handoff_causes import forgotten, known_by, overlapping, overlaps, unsettled
+from halfpipe.downlink.handoff_causes import (
+    forgotten,
+    known_by,
+    overlapping,
+    overlaps,
+    simulated,
+    unsettled,
+)
 from halfpipe.downlink.stage_look import differences, is_submitted, look, tokens_of
 from halfpipe.downlink.submissions import submissions, submissions_to_extend
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
@@ -120,7 +127,8 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> Submiss
     HeldError
         If a switch holds submission.
     SubmissionError
-        If the command failed, or it is not known whether an earlier one reached Level-1.
+        If the data are simulated and the command is for production, the command failed, or it is not known whether an
+        earlier one reached Level-1.
     StageError
         If the stage differs from the receipt.
     """
@@ -129,6 +137,8 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> Submiss
     last = current(work, downlink)
     record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
+        if last.names_files:
+            _refuse_simulated(settings, last, Action.SUBMIT)
         _settle_with_check(settings, record, output)
     if record.last_confirmed is None and last.names_files:
         if settings.submit.command is None:
@@ -179,7 +189,8 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     HeldError
         If a switch holds submission.
     SubmissionError
-        If Level-1 has no hand-off of the downlink, the command failed, or the result of an attempt is not known.
+        If the data are simulated and the command is for production, Level-1 has no hand-off of the downlink, the
+        command failed, or the result of an attempt is not known.
     StageError
         If the stage differs from the receipt. Level-1 has moved files away, and would look for them again
         (ground-chain §6).
@@ -194,6 +205,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
     last = current(settings.paths.work, downlink)
+    _refuse_simulated(settings, last, Action.ROLLBACK)
     record = submissions_to_extend(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
@@ -237,6 +249,12 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     return record.intend(
         (), outcome=Outcome.SUBMITTED, by=By.PERSON, action=action, handoff=handed.number, receipt=handed.seal
     )
+
+
+def _refuse_simulated(settings: Settings, handed: HandOff, action: Action) -> None:
+    if cause := simulated(settings, handed, action):
+        named = replace(cause, text=f"downlink {handed.receipt.downlink}: {cause.text}")
+        raise named.refused("Nothing was submitted.", SubmissionError)
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:

@@ -15,7 +15,7 @@ from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import arrived_since, shortfall_causes
 from halfpipe.downlink.handoff_causes import how_to_roll_back
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -158,19 +158,9 @@ def can_come(lack: Lack) -> bool:
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
-    """Return the runs that a downlink contains.
-
-    Raises
-    ------
-    MissingInputError
-        If there is none.
-    """
+    """Return the runs that a downlink contains; none before they are merged."""
     work = settings.paths.work
-    if found := [run for run in every_run(work) if (work / paths.run(run) / downlink).exists()]:
-        return found
-    raise MissingInputError(
-        f"downlink {downlink} contains nothing yet that could be explained: halfpipe status {downlink}"
-    )
+    return [run for run in every_run(work) if (work / paths.run(run) / downlink).exists()]
 
 
 def _explained(state: State, group: Group) -> Explained:

@@ -39,7 +39,7 @@ PRODUCT: Mapping[str, Callable[[str, str], str]] = {
     "pictures": lambda dl, _: paths.drawn(dl),
 }
 LATE = ("ledger", "submit")  # rules after the receipt
-TOLD = {"submission", "held"}  # codes that submission records and hold switches already report
+TOLD = {"submission", "held", "simulated"}  # codes that the causes of submission already report
 
 
 @dataclass(frozen=True)

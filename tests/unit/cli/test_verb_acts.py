@@ -6,8 +6,11 @@ from collections import Counter
 import pytest
 
 from halfpipe import paths
+from halfpipe.process.failure_record import Failure
 from halfpipe.words import count
+from tests.support.harness import job_log
 from tests.support.series import damage
+from tests.support.settings import put
 from tests.support.worked_site import FIRST, HALF_WAY, LCI, SECOND, SPREAD
 from tests.support.workflow import Site
 
@@ -58,7 +61,7 @@ def test_a_time_without_its_option_names_the_option(shared: Site) -> None:
         *((verb, "r0741234999", "run 2c2e5937 (r0741234999)")
           for verb in ("show", "show --table waiting", "explain")),
         *((verb, "240603001", "downlink 240603001")
-          for verb in ("show", "explain", "process", "ledger check", "ledger load")),
+          for verb in ("show", "process", "ledger check", "ledger load")),
     ],
 )  # fmt: skip
 def test_an_unknown_run_or_downlink_is_an_error(shared: Site, verb: str, of: str, says: str) -> None:
@@ -131,6 +134,31 @@ def test_texts_have_the_figures_of_the_documents(shared: Site) -> None:
     assert re.findall(r"\d+", said[1]) == [str(group[name]) for name in ("events", "first", "last", "apid")]
     assert [len(said), len(shared.halfpipe("explain", LCI).out.splitlines())] == [3 + len(group["why"]), 2]
     assert said[-1] == f"    → {group['do']}"
+
+
+def test_a_downlink_without_runs_is_explained_by_the_causes_of_status(own: Site) -> None:
+    failed, short, unknown = "240603001", "240603002", "240603003"
+    log = job_log(own.work, "decode_chunk-00001", Failure("decoder", "exit status 3"), failed)
+    put(own.retdefs, 1, dl=failed)
+    put(own.retdefs, 1, 3, dl=short)
+    phases = {
+        failed: ("decoder", "decoded"),
+        short: ("waits-retdef", "RetDefs"),
+        unknown: ("waits-retdef", "RetDefs"),
+    }
+    for downlink, (code, phase) in phases.items():
+        (one,) = own.told("status", downlink)["downlinks"]
+        found = own.told("explain", downlink)
+        assert (found["causes"], found["failed"], found["groups"]) == (one["causes"], [], [])
+        assert [cause["code"] for cause in found["causes"]] == [code]
+        ended = own.halfpipe("explain", downlink)
+        assert (ended.status, ended.out.count(f"downlink {downlink} (phase: {phase}): ")) == (1, 1), (
+            ended.said
+        )
+    for said in (f"snakemake dl={failed}", str(log)):
+        assert said in own.halfpipe("explain", failed).out
+    ended = own.halfpipe("explain", failed, SPREAD)
+    assert (f"downlink {failed} " in ended.out, f"run {SPREAD}" in ended.out) == (True, True)
 
 
 def test_one_hand_off_that_cannot_be_read_does_not_stop_the_others(own: Site) -> None:

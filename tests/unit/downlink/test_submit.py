@@ -22,12 +22,13 @@ from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError, StateError
 from halfpipe.files import typed
 from halfpipe.files.json_files import write_json
+from halfpipe.files.pointers import point
 from halfpipe.files.records import Series, TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
 from halfpipe.process.attempts import Action, Answer, Attempt, By, Outcome, UnknownOutcomeError, ask
-from halfpipe.settings import Ledger, Settings, Submit
+from halfpipe.settings import SUBMIT_CONTRACT, Decoder, Ledger, Settings, Submit
 from halfpipe.status.causes.submission import level1_causes
 from halfpipe.status.survey import Survey, read_facts
 from tests.support.level1 import DL, RUN, Level1, is_unknown, outcome_of
@@ -232,6 +233,66 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
     assert f"DOWNLINK_RAWDIR={moved / DL} " in submitted(settings)["command"]
     assert level1.words() == ["written"] * 3
     assert level1.commands() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict"),
+    [
+        (SUBMIT_CONTRACT, Verdict.ACTION),
+        (None, Verdict.NOTE),
+        ("/sw/pipeline createStream -S {dl} L1Proc", Verdict.ACTION),  # without -m the mode is PROD
+        ("sh -c 'pipeline --mode=PROD createStream -S {dl} L1Proc'", Verdict.ACTION),
+        ("pipeline -m DEV createStream -S {dl} L1Proc", None),
+        ("true {dl}", None),
+    ],
+)
+@pytest.mark.parametrize("by", ["config", "receipt"])
+def test_simulated_data_are_never_offered_to_production(
+    level1: Level1, command: str | None, verdict: Verdict | None, by: str
+) -> None:
+    settings = level1.settings(command=command, check=None)
+    (cause,) = level1_causes(read_facts(Survey(settings), DL))
+    assert cause.code == "not-submitted", "flight data"
+    if by == "config":
+        settings = replace(settings, decoder=Decoder())
+    else:
+        known = Series(level1.work, paths.receipts(DL))
+        (first,) = known.read()
+        made = known.publish({**first.values, "handoff": 2, "simulated": True})
+        point(level1.work / paths.receipt(DL), made)
+    (cause,) = level1_causes(read_facts(Survey(settings), DL))
+    if verdict is None:
+        assert cause.code == "not-submitted"
+        return
+    assert (cause.code, cause.verdict, cause.remedy.do) == ("simulated", verdict, ())
+    with pytest.raises(SubmissionError) as error:
+        submitted(settings)
+    assert (error.value.code, level1.words()) == ("simulated", [])
+
+
+def test_simulated_data_are_not_rolled_back_in_production(level1: Level1) -> None:
+    submitted(level1.settings())
+    level1.hand_off(2)
+    rollback = "python scripts/pipeline_stream.py rollback {dl}"
+    settings = replace(level1.settings(rollback=rollback), decoder=Decoder())
+    with pytest.raises(SubmissionError) as error:
+        submit.roll_back(settings, DL, StringIO())
+    assert (error.value.code, level1.words()) == ("simulated", ["submitted"])
+    submit.roll_back(replace(level1.settings(), decoder=Decoder()), DL, StringIO())
+    assert level1.commands() == ["createStream", "rollbackStream"]
+
+
+def test_a_command_that_was_written_before_is_not_shown_for_simulated_data(level1: Level1) -> None:
+    settings = level1.settings(command=None, check=None)
+    submitted(settings)
+    (cause,) = level1_causes(read_facts(Survey(replace(settings, decoder=Decoder())), DL))
+    assert (cause.code, cause.remedy.do) == (
+        "written-for-person",
+        (f"halfpipe submit {DL} --settle not-submitted",),
+    )
+    settled(level1, heard=False)
+    (cause,) = level1_causes(read_facts(Survey(replace(settings, decoder=Decoder())), DL))
+    assert cause.code == "simulated"
 
 
 @pytest.mark.parametrize("command", ["as it is", None])

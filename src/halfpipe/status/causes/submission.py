@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import Switch
-from halfpipe.downlink.handoff_causes import HOUR, forgotten, how_to_roll_back, unsettled
+from halfpipe.downlink.handoff_causes import HOUR, forgotten, how_to_roll_back, simulated, unsettled
 from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, differences
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.process.attempts import Attempts, By, Outcome
@@ -119,6 +119,9 @@ def _never_taken(of: DownlinkFacts, record: Attempts, last: HandOff) -> Iterator
 
 def _not_submitted(of: DownlinkFacts, record: Attempts, handed: HandOff) -> Cause:
     """Return the cause that a hand-off is not submitted: a note at first, and a problem later."""
+    if never := simulated(of.settings, handed):
+        text = f"hand-off {handed.number} ({_what(handed)}) is not submitted: {never.text}"
+        return replace(never, text=text, since=of.receipt_time)
     if held := of.plan.held.get(Switch.L1):
         text = f"hand-off {handed.number}: {held.text}"
         return replace(held, code="not-submitted", text=text, since=of.receipt_time)
