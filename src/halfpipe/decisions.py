@@ -144,7 +144,7 @@ class Decisions:
         DamagedError
             If a record is lost or damaged: then it is unknown what was decided.
         """
-        return cls.of(Series(work, paths.DECISIONS, only_look=True))
+        return cls.of(Series(work, paths.DECISIONS))
 
     @classmethod
     def of(cls, series: Series) -> Self:

@@ -168,8 +168,8 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     told = site.halfpipe("status", f"dl={DL}")
     assert (told.status, utc(span.end)[11:] in told.said) == (1, True), told.said
     assert {group["do"] for group in site.told("explain", DL)["groups"]} == {*cause.remedy.do}
-    (accept,) = cause.remedy.accept
-    site.halfpipe("accept", *accept.split(), "--reason", "the disk is lost").good()
+    accept, *_ = cause.remedy.accept
+    site.halfpipe(*shlex.split(cause.remedy.decision)[1:]).good()
     assert causes(site)["level0-missing"].verdict is Verdict.NOTE
     undo = (accept.partition("=")[0].split(), "--undo", "--reason", "the disk is back")
     site.halfpipe("accept", *undo[0], *undo[1:]).good()

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -65,26 +65,22 @@ def command(site: Site, words: tuple[str, ...], reason: str | None, undo: bool, 
     why = reason_given(reason) if decided else ""
     if undo and not decided:
         raise click.UsageError("Name what to undo, as in: halfpipe accept 230401001/00003 events --undo.")
-    before = Decisions.read(site.work)
+    if decided and not undo:
+        _refuse_unfit(site, decided)
+    if decided and not yes and sys.stdin.isatty() and not click.confirm("Record this?", err=True):
+        raise click.Abort
     for name, subject, number in decided:
         if name == REOPENED:
             _reopen(site, subject, why)
             continue
         what = What(name)
-        known = before.in_force.get((what, str(subject)))
-        if undo or known is None or known.number != number:
-            if not undo:
-                refuse_unfit(Survey(site.settings, time.time()), what, subject, number)
-                click.echo(f"{subject}: {FOLLOWS[what]}", err=True)
-            if not yes and sys.stdin.isatty() and not click.confirm("Record this?", err=True):
-                raise click.Abort
         is_new = decide(site.work, what, subject, number, why, undone=undo)
         click.echo(f"{subject} {what}: {'recorded' if is_new else 'was decided before'}", err=True)
         if what is What.ABANDONED and subject.run is not None:
             last = max(begun_downlinks(site.work, subject.run), default="DL")
             ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
             click.echo(f"to deliver at once: snakemake dl={last}{ledger} -R deliver_run", err=True)
-        elif what in AGAIN or undo:
+        elif what in AGAIN:
             click.echo(f"next: snakemake dl={subject.downlink}", err=True)
     found = [
         {"subject": one.subject, "what": str(one.what), "number": one.number}
@@ -114,6 +110,19 @@ def _parsed(words: Sequence[str], *, undo: bool) -> Iterator[tuple[str, Subject,
             form = f"{what}=N" if counts else what
             raise click.UsageError(f"{decided}: write {form}.")
         yield what, subject, int(number) if counts else None
+
+
+def _refuse_unfit(site: Site, decided: Iterable[tuple[str, Subject, int | None]]) -> None:
+    """Refuse all if one does not fit the site now, and say what follows from each."""
+    before = Decisions.read(site.work)
+    survey = Survey(site.settings, time.time())
+    for name, subject, number in decided:
+        if name == REOPENED:
+            continue
+        known = before.in_force.get((What(name), str(subject)))
+        if known is None or known.number != number:
+            refuse_unfit(survey, What(name), subject, number)
+            click.echo(f"{subject}: {FOLLOWS[What(name)]}", err=True)
 
 
 def _reopen(site: Site, subject: Subject, why: str) -> None:

@@ -196,7 +196,7 @@ class Verb(click.Command):
         for name, value in ctx.params.items():
             if isinstance(value, Downlinks):
                 raise click.UsageError(f"{value}: name a single downlink here, as 230401001.")
-            if isinstance(value, tuple):
+            if isinstance(value, tuple) and not all(type(one) is str for one in value):
                 ctx.params[name] = tuple(_expanded(site, value))
         return super().invoke(ctx)
 

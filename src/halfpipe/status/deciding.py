@@ -33,7 +33,7 @@ def refuse_unfit(survey: Survey, what: What, subject: Subject, number: int | Non
     now = [each for each in offered if each.startswith(beginning)]
     if now:
         text = f"{what} of {subject} is not {number} but {now[0].removeprefix(beginning)} now"
-        raise UndecidedError(text, Remedy(accept=now))
+        raise UndecidedError(text, Remedy(Remedy(accept=now).decision))
     raise UndecidedError(
         f"no problem of downlink {subject.downlink} is solved by {beginning}{number}",
         Remedy(f"halfpipe status {subject.downlink}"),

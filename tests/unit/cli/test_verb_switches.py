@@ -110,6 +110,8 @@ def test_what_is_not_open_cannot_be_accepted(own: Site) -> None:
     }.items():
         assert status(own, "accept", subject, what, "--reason", "x") == 1, (subject, what)
         assert status(own, "accept", subject, what.partition("=")[0], "--undo", "--reason", "x") == 1
+    good = ("accept", f"{SECOND}/00001", "left-out")
+    assert status(own, *good, f"{SECOND}/00099", "left-out", "--reason", "x") == 1, "none of several"
     assert not (own.work / paths.DECISIONS).exists()
 
 
