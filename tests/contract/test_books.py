@@ -504,7 +504,9 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     without(source, FIRST, lambda sequence: 1060 < sequence <= 1102)
     accept(site, events=1)
     site.snakemake(f"dl={FIRST}", "-F").bad("of 51 delivered events")
-    accept(site)
+    words = shlex.split(site.causes(FIRST)["shrunk"].remedy.decision)[1:]
+    site.halfpipe(*(re.sub("shrunk=.*", "shrunk=2", word) for word in words)).bad()
+    site.halfpipe(*words[:-1], "a test, says N. N.").good()
     site.process(FIRST, again=True)
     run, notes = entry(site, FIRST), site.causes(FIRST)
     last = run.spans[-1].last
