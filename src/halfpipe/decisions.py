@@ -78,10 +78,10 @@ class Subject:
         """
         downlink, slash, of = text.rpartition("/")
         if not slash:
-            return cls(None, run=RunId.from_l1(of) if of.startswith("r") else RunId(of))
+            return cls(None, run=RunId.parse(of))
         if ChunkId.matches(of):
             return cls(DownlinkId(downlink), chunk=ChunkId(of))
-        return cls(DownlinkId(downlink), run=RunId.from_l1(of) if of.startswith("r") else RunId(of))
+        return cls(DownlinkId(downlink), run=RunId.parse(of))
 
     @property
     def kind(self) -> str:
@@ -92,6 +92,11 @@ class Subject:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.downlink, self.chunk, self.run) if part is not None)
+
+
+def offer(what: What, subject: Subject, number: int | None = None) -> str:
+    """Return what a cause offers to accept, as `halfpipe accept` reads it: ``230401001/00003 events=12``."""
+    return f"{subject} {what}" if number is None else f"{subject} {what}={number}"
 
 
 class Decision(Stored, frozen=True):

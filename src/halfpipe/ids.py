@@ -158,6 +158,11 @@ class RunId(_Id):
             raise IdError(f"{name!r} is not a Level-1 run name: r and ten digits, as in r0741234567")
         return cls.from_met(int(name[1:]))
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the run that a person names: by eight hex digits, or by its name in Level-1."""
+        return cls.from_l1(text) if text.startswith("r") else cls(text)
+
     @property
     def met(self) -> int:
         """Start of the run in mission elapsed time, seconds."""

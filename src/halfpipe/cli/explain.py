@@ -6,7 +6,7 @@ import click
 
 from halfpipe.causes import CODES, Cause, Code
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either, read_run
+from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
 from halfpipe.decode.chunk import Chunk
 from halfpipe.errors import HalfPipeError, IdError, MissingInputError
 from halfpipe.formats import met
@@ -30,7 +30,7 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
             raise IdError(f"{error}, nor a code of halfpipe status") from error
     if not sequence.isdecimal():
         raise IdError(f"{sequence!r} is not a sequence: a whole number, as in 2c2e5787:1702")
-    return read_run(run), int(sequence)
+    return RunId.parse(run), int(sequence)
 
 
 @click.command(

@@ -229,17 +229,12 @@ def read_downlinks(text: str) -> DownlinkId | Downlinks:
     return DownlinkId(word) if DownlinkId.matches(word) else Downlinks(word)
 
 
-def read_run(text: str) -> RunId:
-    """Read an argument that names a run: eight hex digits, or its name in Level-1."""
-    return RunId.from_l1(text) if text.startswith("r") else RunId(text)
-
-
 def read_either(text: str) -> RunId | DownlinkId | Downlinks:
     """Read an argument that names a run, a downlink, or several downlinks."""
     if text.startswith("dl=") or Downlinks.matches(text):
         return read_downlinks(text)
     try:
-        return read_run(text)
+        return RunId.parse(text)
     except IdError as error:
         raise IdError(
             f"{text!r} is neither a run, as in 2c2e5787 or r0741234567, nor a downlink, as in 230401001"
@@ -247,7 +242,7 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
 
 
 DOWNLINK = Named("downlink", read_downlinks)
-RUN = Named("run", read_run)
+RUN = Named("run", RunId.parse)
 
 cores = click.option(
     "--cores",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.decisions import Subject, What
+from halfpipe.decisions import Subject, What, offer
 from halfpipe.decode import fetched_level0
 from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
@@ -209,7 +209,7 @@ def _silent(settings: Settings, downlink: DownlinkId, retdef: RetDef, absent: se
         Remedy(
             first=f"Check {paths.log('decode_chunk', downlink, retdef.chunk)} and the archive "
             f"({command_words.archive(settings, retdef.arch)}), then rerun the command",
-            accept=[f"{Subject(downlink, chunk=retdef.chunk)} {What.LEFT_OUT}"],
+            accept=[offer(What.LEFT_OUT, Subject(downlink, chunk=retdef.chunk))],
         ),
         text=text,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decisions import Decisions, Subject, What
+from halfpipe.decisions import Decisions, Subject, What, offer
 from halfpipe.decode.chunk import Chunk, Gap, HourFiles
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.formats import archive_hours
@@ -138,7 +138,7 @@ def shortfall_causes(
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; lost: {gone}")
                 continue
             again = rerun(
-                downlink, "decode_chunk", f"See {log} and fix this", [f"{subject} {What.EVENTS}={missing}"]
+                downlink, "decode_chunk", f"See {log} and fix this", [offer(What.EVENTS, subject, missing)]
             )
             yield Cause("events-missing", Verdict.ACTION, text, again)
 
@@ -180,7 +180,7 @@ def _level0(
 
 
 def _missing(downlink: DownlinkId, chunks: Sequence[Chunk], text: str) -> Cause:
-    accept = [f"{Subject(downlink, chunk=each.chunk)} {What.LEVEL0}={_holes(each)}" for each in chunks]
+    accept = [offer(What.LEVEL0, Subject(downlink, chunk=each.chunk), _holes(each)) for each in chunks]
     again = rerun(downlink, "decode_chunk", "Complete the archive", accept)
     return Cause("level0-missing", Verdict.ACTION, text, again)
 

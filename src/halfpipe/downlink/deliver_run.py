@@ -237,7 +237,7 @@ class Attempt:
                 f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="other-system"
             )
         events, recorded = known.events_for(downlink), known.recorded.latest()
-        abandoned = known.context.decisions.is_abandoned(run)
+        abandoned = decisions.is_abandoned(run)
         rows = all_known(events, downlink)
         decision = decide(
             downlink,

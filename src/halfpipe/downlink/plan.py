@@ -16,7 +16,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause
-from halfpipe.decisions import Decisions, Subject, What
+from halfpipe.decisions import Decisions, Subject, What, offer
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
@@ -551,7 +551,7 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
             f"no RetDef in {looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
                 first="Have it made and copied",
-                accept=[f"{Subject(downlink, chunk=chunk)} {What.LEFT_OUT}"],
+                accept=[offer(What.LEFT_OUT, Subject(downlink, chunk=chunk))],
             ),
         )
     content = read_content(source)

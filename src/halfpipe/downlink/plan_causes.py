@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decisions import Subject, What
+from halfpipe.decisions import Subject, What, offer
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, warnings_before
@@ -156,7 +156,8 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
                 f"snakemake dl={of.downlink}",
                 first="Have it made and copied",
                 accept=[
-                    f"{Subject(of.downlink, chunk=ChunkId.of(number))} {What.LEFT_OUT}" for number in of.holes
+                    offer(What.LEFT_OUT, Subject(of.downlink, chunk=ChunkId.of(number)))
+                    for number in of.holes
                 ],
             ),
             youngest or None,

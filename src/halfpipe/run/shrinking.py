@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.decisions import Subject, What
+from halfpipe.decisions import Subject, What, offer
 from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
@@ -177,6 +177,6 @@ def refuse_loss(
             f"snakemake dl={downlink} -R decode_chunk",
             first="Restore the input (level-0, RetDefs)",
             hands_off=True,
-            accept=[f"{subject} {What.SHRUNK}={loss}"],
+            accept=[offer(What.SHRUNK, subject, loss)],
         ),
     )

@@ -126,7 +126,7 @@ class SiteFrames:
         IdError, MissingInputError
             If this is not a run, or HalfPipe does not know it.
         """
-        known = RunId.from_l1(run) if run.startswith("r") else RunId(run)
+        known = RunId.parse(run)
         refuse_unknown(self._work, known)
         return PartFrames(self.settings, known.l1, [known])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decisions import Subject, What
+from halfpipe.decisions import Subject, What, offer
 from halfpipe.downlink.handoff_causes import HOUR
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
@@ -78,5 +78,5 @@ def _late(of: DownlinkFacts, run: RunId, late: int) -> Cause:
     if (left := of.survey.decisions.why(What.LATE, subject, late)) is not None:
         return Cause("late-events", Verdict.NOTE, f"{text}; not delivered: {left}", since=of.receipt_time)
     first = "Reprocess the downlink that explain names"
-    remedy = Remedy(f"halfpipe explain {of.id}", first=first, accept=[f"{subject} {What.LATE}={late}"])
+    remedy = Remedy(f"halfpipe explain {of.id}", first=first, accept=[offer(What.LATE, subject, late)])
     return Cause("late-events", Verdict.ACTION, text, remedy, of.receipt_time)

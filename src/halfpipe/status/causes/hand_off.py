@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decisions import Subject, What
+from halfpipe.decisions import Subject, What, offer
 from halfpipe.decode.shortfall import shortfall_causes
 from halfpipe.downlink import unbalanced
 from halfpipe.downlink.plan import looked_in
@@ -107,7 +107,7 @@ def _without_retdef(of: DownlinkFacts, last: HandOff) -> Iterator[Cause]:
             text = (
                 f"the hand-off lacks chunk {job.ids}: its job failed, and its RetDef has since disappeared. "
             )
-            accept = [f"{Subject(of.id, chunk=ChunkId(job.ids))} {What.LEFT_OUT}"]
+            accept = [offer(What.LEFT_OUT, Subject(of.id, chunk=ChunkId(job.ids)))]
             first = "Have the RetDef copied again"
             remedy = Remedy(f"snakemake dl={of.id}", first=first, hands_off=True, accept=accept)
             yield Cause("no-retdefs", Verdict.ACTION, f"{text}{job.text}", remedy, job.ended)
