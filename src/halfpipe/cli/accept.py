@@ -12,7 +12,7 @@ from halfpipe.decisions import DECIDED_OF, Decisions, Subject, What, decide
 from halfpipe.errors import IdError
 from halfpipe.run import deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.status.deciding import refuse_unfit
+from halfpipe.status.deciding import offers, refuse_unfit
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
@@ -116,12 +116,13 @@ def _refuse_unfit(site: Site, decided: Iterable[tuple[str, Subject, int | None]]
     """Refuse all if one does not fit the site now, and say what follows from each."""
     before = Decisions.read(site.work)
     survey = Survey(site.settings, time.time())
+    offered = offers(survey)
     for name, subject, number in decided:
         if name == REOPENED:
             continue
         known = before.in_force.get((What(name), str(subject)))
         if known is None or known.number != number:
-            refuse_unfit(survey, What(name), subject, number)
+            refuse_unfit(survey, offered, What(name), subject, number)
             click.echo(f"{subject}: {FOLLOWS[What(name)]}", err=True)
 
 

@@ -1,14 +1,29 @@
 """Whether a person can decide something now: the account of the downlink must offer exactly this."""
 
-from halfpipe.decisions import Subject, UndecidedError, What
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from halfpipe.decisions import Subject, UndecidedError, What, offer
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 
+Offers = Callable[[DownlinkId], Sequence[str]]
 
-def refuse_unfit(survey: Survey, what: What, subject: Subject, number: int | None) -> None:
+
+def offers(survey: Survey) -> Offers:
+    """Return what finds the offers of a downlink's causes, as in ``230401001/00003 events=12``, once for each."""
+
+    @cache
+    def of(downlink: DownlinkId) -> Sequence[str]:
+        return [each for cause in account(survey, downlink).causes for each in cause.remedy.accept]
+
+    return of
+
+
+def refuse_unfit(survey: Survey, offered: Offers, what: What, subject: Subject, number: int | None) -> None:
     """Refuse a decision about an unknown subject, and a number that is not the one that the account shows now.
 
     Raises
@@ -18,43 +33,36 @@ def refuse_unfit(survey: Survey, what: What, subject: Subject, number: int | Non
     UndecidedError
         If nothing of this kind is open, or the number is another one.
     """
-    if subject.downlink is not None:
-        refuse_unknown_downlink(survey.settings, subject.downlink)
     if subject.run is not None:
         refuse_unknown(survey.work, subject.run)
+    if subject.downlink is None:
+        return
+    refuse_unknown_downlink(survey.settings, subject.downlink)
     if what is What.LEFT_OUT:
-        _refuse_unknown_chunk(survey, subject)
-    if subject.downlink is None or not what.is_counted:
+        _refuse_unknown_chunk(survey, offered, subject.downlink, subject)
+    if not what.is_counted or offer(what, subject, number) in offered(subject.downlink):
         return
-    offered = offers(survey, subject.downlink)
-    beginning = f"{subject} {what}="
-    if f"{beginning}{number}" in offered:
-        return
-    now = [each for each in offered if each.startswith(beginning)]
+    beginning = f"{offer(what, subject)}="
+    now = [each for each in offered(subject.downlink) if each.startswith(beginning)]
     if now:
         text = f"{what} of {subject} is not {number} but {now[0].removeprefix(beginning)} now"
         raise UndecidedError(text, Remedy(Remedy(accept=now).decision))
     raise UndecidedError(
-        f"no problem of downlink {subject.downlink} is solved by {beginning}{number}",
+        f"no problem of downlink {subject.downlink} is solved by {offer(what, subject, number)}",
         Remedy(f"halfpipe status {subject.downlink}"),
     )
 
 
-def offers(survey: Survey, downlink: DownlinkId) -> list[str]:
-    """Return what the causes of a downlink offer to accept, as in ``230401001/00003 events=12``."""
-    return [each for cause in account(survey, downlink).causes for each in cause.remedy.accept]
+def _refuse_unknown_chunk(survey: Survey, offered: Offers, downlink: DownlinkId, subject: Subject) -> None:
+    """Refuse a chunk beyond the last one, unless a cause offers it, because its RetDef has disappeared.
 
-
-def _refuse_unknown_chunk(survey: Survey, subject: Subject) -> None:
-    """Refuse a chunk beyond the last one. A missing RetDef below the last one is a chunk, too."""
-    if subject.downlink is None or subject.chunk is None or survey.plan.closed:
+    A missing RetDef below the last one is a chunk, too.
+    """
+    if subject.chunk is None or survey.plan.closed:
         return
-    of = survey.plan.of(subject.downlink)
+    of = survey.plan.of(downlink)
     last = max(of.numbers | of.ignored, default=0)
-    failed = {
-        each.partition(" ")[0] for each in offers(survey, subject.downlink)
-    }  # such as a chunk whose RetDef has disappeared
-    if subject.chunk.number > last and str(subject) not in failed:
+    if subject.chunk.number > last and offer(What.LEFT_OUT, subject) not in offered(downlink):
         raise MissingInputError(
-            f"chunk {subject.chunk} of downlink {subject.downlink} is unknown: the last one is {last:05d}"
+            f"chunk {subject.chunk} of downlink {downlink} is unknown: the last one is {last:05d}"
         )
