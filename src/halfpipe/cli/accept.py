@@ -105,6 +105,8 @@ def _parsed(words: Sequence[str], *, undo: bool) -> Iterator[tuple[str, Subject,
         kind = DECIDED_OF.get(what, "a run of a downlink")
         if subject.kind != kind:
             raise click.UsageError(f"{what} is about {kind}, and {name} is {subject.kind}.")
+        if undo and what == REOPENED:
+            raise click.UsageError(f"{REOPENED} cannot be undone: other downlinks may have delivered since.")
         counts = what != REOPENED and What(what).is_counted and not undo
         if counts != bool(equals) or (counts and not number.isdecimal()):
             form = f"{what}=N" if counts else what

@@ -28,6 +28,7 @@ from tests.support.workflow import Site
         ["accept", f"{FIRST}/00001", "late=1", "--reason", "x"], ["accept", SPREAD, "abandoned"],
         ["accept", f"{FIRST}/00001", "left-out=1", "--reason", "x"], ["accept", SPREAD, "lost", "--reason", "x"],
         ["accept", f"{FIRST}/00001", "events=x", "--reason", "x"], ["accept", SPREAD, "reopened", "--reason", "x"],
+        ["accept", f"{FIRST}/{SPREAD}", "reopened", "--undo", "--reason", "x"],
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
