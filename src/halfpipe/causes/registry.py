@@ -50,455 +50,319 @@ class Code:
 _RERUN = "Rerun the command."
 _FIX = "Fix what the message names, then rerun the command."
 
-CODES: Mapping[str, Code] = {
-    one.code: one
-    for one in (
-        # RetDefs
-        Code(
-            "waits-retdef",
-            Phase.RETDEFS,
+_TEXTS: Mapping[Phase, Mapping[str, tuple[str, str]]] = {
+    Phase.RETDEFS: {
+        "waits-retdef": (
             "The RetDef of a chunk below the last one is missing; this needs action after alarm.late_hours.",
             "Have it made and copied, or leave the chunk out with halfpipe accept.",
         ),
-        Code(
-            "settling",
-            Phase.RETDEFS,
+        "settling": (
             "The youngest RetDef is younger than retdef.settle_seconds, so more RetDefs may arrive.",
             "Nothing: the downlink is ready soon.",
         ),
-        Code(
-            "no-retdefs",
-            Phase.RETDEFS,
+        "no-retdefs": (
             "The search path has no RetDef of the downlink, or its RetDefs are gone.",
             "Check the id and paths.retdef, and have the RetDefs copied again.",
         ),
-        Code(
-            "retdef-new",
-            Phase.RETDEFS,
+        "retdef-new": (
             "RetDefs arrived after the downlink was handed off.",
             "Process the downlink again; the timer does this by itself.",
         ),
-        Code(
-            "retdef-reissued",
-            Phase.RETDEFS,
+        "retdef-reissued": (
             "A RetDef differs from the one that was processed, or two places of the search path have different ones.",
             "To use a new RetDef, process the downlink again with -F; of two, remove the wrong one.",
         ),
-        Code(
-            "retdef-elsewhere",
-            Phase.RETDEFS,
+        "retdef-elsewhere": (
             "A RetDef does not count: it is in the directory of another downlink, also by a link, or has a wrong name.",
             "Move it to the directory of its own downlink, or rename it.",
         ),
-        # level-0
-        Code(
-            "level0-missing",
-            Phase.LEVEL0,
+    },
+    Phase.LEVEL0: {
+        "level0-missing": (
             "The level-0 archive lacked hours, or parts of hours, that a chunk needs.",
             "Have the archive completed, then decode the chunk again; if hours are gone for good, use halfpipe accept.",
         ),
-        Code(
-            "level0-arrived",
-            Phase.LEVEL0,
+        "level0-arrived": (
             "Level-0 arrived after a chunk was decoded without it.",
             "Decode the chunk again.",
         ),
-        Code(
-            "level0-changes",
-            Phase.LEVEL0,
+        "level0-changes": (
             "Files of level-0 changed each time a chunk was decoded, so the chunk was not decoded.",
             "Wait until ingest has written them, then rerun the command.",
         ),
-        # decoded
-        Code(
-            "decoder",
-            Phase.DECODED,
+    },
+    Phase.DECODED: {
+        "decoder": (
             "The decoder failed, or its products lack data that the RetDef announces.",
             "Find the cause in the job's log, fix it, and rerun; if the data are gone for good, use halfpipe accept.",
         ),
-        Code(
-            "decoder-exceptions",
-            Phase.DECODED,
+        "decoder-exceptions": (
             "A decoder reported errors, and left out the data that caused them.",
             "See in the log which events are lost.",
         ),
-        Code(
-            "events-missing",
-            Phase.DECODED,
+        "events-missing": (
             "The decoder delivered fewer events than the datagrams announce, or two events of an EPU share a sequence.",
             "Decode the chunk again; if the events are gone for good, use halfpipe accept.",
         ),
-        Code(
-            "cleaned-up",
-            Phase.DECODED,
+        "cleaned-up": (
             "A decoded file was cleaned up or lost (halfpipe status --check).",
             "Nothing: HalfPipe decodes the chunk again when it needs the file.",
         ),
-        # staged
-        Code(
-            "damaged",
-            Phase.STAGED,
+    },
+    Phase.STAGED: {
+        "damaged": (
             "A file of HalfPipe's own is missing or damaged, or contradicts other records; if it was repaired, a note.",
             "Run the command of the message, or restore the file that it names from a backup.",
         ),
-        Code(
-            "books",
-            Phase.STAGED,
+        "books": (
             "A step does not account for everything that the step before contained.",
             "Run the command of the message; most often a RetDef arrived after planning.",
         ),
-        Code(
-            "nothing-delivered",
-            Phase.STAGED,
+        "nothing-delivered": (
             "All events of a downlink wait, which may mean that a part of the downlink is missing.",
             "Look at halfpipe explain, and check whether all RetDefs arrived.",
         ),
-        Code(
-            "events-due",
-            Phase.STAGED,
+        "events-due": (
             "Events of a run can be delivered now; this needs action after alarm.late_hours.",
             "Deliver the run again with the command of the message, or wait for its next downlink.",
         ),
-        Code(
-            "merged-without",
-            Phase.STAGED,
+        "merged-without": (
             "A run was merged without chunks of other downlinks, because their products and level-0 are gone.",
             "Restore their level-0 files, then deliver the run again.",
         ),
-        Code(
-            "datagrams-differ",
-            Phase.STAGED,
+        "datagrams-differ": (
             "Two downlinks contain a datagram with the same number, the same number of events, and other sequences.",
             "Find out which downlink is wrong, and leave its chunks out with halfpipe accept.",
         ),
-        Code(
-            "late-events",
-            Phase.STAGED,
+        "late-events": (
             "Events arrived late, inside the range that another downlink has delivered.",
             "See halfpipe explain, then process the other downlink again, or use halfpipe accept.",
         ),
-        Code(
-            "undecided",
-            Phase.STAGED,
+        "undecided": (
             "Nothing that halfpipe accept could decide is open under this name, or the number is another one now.",
             "See halfpipe status, and paste its command.",
         ),
-        Code(
-            "shrunk",
-            Phase.STAGED,
+        "shrunk": (
             "A downlink would deliver fewer events of a run than before; if a person accepted this, a note.",
             "Restore the input that is missing, or accept the loss with halfpipe accept.",
         ),
-        Code(
-            "closed",
-            Phase.STAGED,
+        "closed": (
             "Sequences that a downlink delivered before and does not deliver now are closed to other downlinks.",
             "After Level-1 has rolled the events back, reopen them with halfpipe accept.",
         ),
-        Code(
-            "deliveries-overlap",
-            Phase.STAGED,
+        "deliveries-overlap": (
             "Two downlinks have delivered the same sequences of a run: a backup was restored, or two systems deliver.",
             "Have one downlink rolled back in Level-1, and deliver the run again as the message says.",
         ),
-        Code(
-            "other-system",
-            Phase.STAGED,
+        "other-system": (
             "Another system handed a run off, and recorded no delivery of it, or its record cannot be read.",
             "If HalfPipe refuses to deliver, run the command of the message.",
         ),
-        Code(
-            "magic7",
-            Phase.STAGED,
+        "magic7": (
             "The magic-7 command failed, or gave no attitude and orbit, which Level-1 needs.",
             "Fix magic7.command, then run the command of the message.",
         ),
-        Code(
-            "level1-refuses",
-            Phase.STAGED,
+        "level1-refuses": (
             "Level-1 would refuse a run or what is in the stage, so it was not staged or not submitted.",
             "Fix the reason in the config or the data, then deliver the run again.",
         ),
-        Code(
-            "stage-differs",
-            Phase.STAGED,
+        "stage-differs": (
             "A file in the stage is missing or differs from what was handed off.",
             "Stage it again with the command of the message.",
         ),
-        Code(
-            "stage-gone",
-            Phase.STAGED,
+        "stage-gone": (
             "Event files are gone from the stage, and no submission contained them.",
             "Find out what clears the stage, then stage them again; if Level-1 has them, settle the submission.",
         ),
-        Code(
-            "stage-foreign",
-            Phase.STAGED,
+        "stage-foreign": (
             "The stage belongs to another working directory, or contains files that HalfPipe has no record of.",
             "Find out whose files they are; give HalfPipe its own stage, or move the files away.",
         ),
-        # ledger
-        Code(
-            "ledger",
-            Phase.LEDGER,
+    },
+    Phase.LEDGER: {
+        "ledger": (
             "The ledger cannot be reached, or its content is wrong.",
             "Run halfpipe ledger check. Hand-offs do not wait for the ledger, but submissions do.",
         ),
-        Code(
-            "ledger-lacks",
-            Phase.LEDGER,
+        "ledger-lacks": (
             "The ledger was not loaded from the last receipt of a downlink.",
             "Run halfpipe ledger load or rebuild, as the message says.",
         ),
-        Code(
-            "ledger-foreign",
-            Phase.LEDGER,
+        "ledger-foreign": (
             "The ledger belongs to another working directory.",
             "Check paths.work and ledger.url.",
         ),
-        # submitted
-        Code(
-            "submission",
-            Phase.SUBMITTED,
+    },
+    Phase.SUBMITTED: {
+        "submission": (
             "A submission failed, or its result is not known.",
             "Check in the pipeline whether Level-1 has the stream, then run the command of the message.",
         ),
-        Code(
-            "written-for-person",
-            Phase.SUBMITTED,
+        "written-for-person": (
             "The config has no submit.command, so a person must run the command.",
             "Run it, then confirm with halfpipe submit --settle submitted.",
         ),
-        Code(
-            "simulated",
-            Phase.SUBMITTED,
+        "simulated": (
             "A hand-off has simulated data, and would be submitted to Level-1 in production.",
             "Do not submit it. To try a submission, set submit.command to a stand-in for Level-1.",
         ),
-        Code(
-            "not-submitted",
-            Phase.SUBMITTED,
+        "not-submitted": (
             "A hand-off is not submitted yet; this needs action after alarm.late_hours.",
             "Submit it, or wait for the next turn if submit.automatic is on.",
         ),
-        Code(
-            "handoff-not-submitted",
-            Phase.SUBMITTED,
+        "handoff-not-submitted": (
             "Level-1 has an earlier hand-off of the downlink, and replaces it only after a rollback.",
             "Decide whether Level-1 needs the later hand-off, then roll the stream back.",
         ),
-        # taken
-        Code(
-            "not-taken",
-            Phase.TAKEN,
+    },
+    Phase.TAKEN: {
+        "not-taken": (
             "A hand-off was submitted more than alarm.late_hours ago, and its files are still in the stage.",
             "Check in the pipeline what became of the stream.",
         ),
-        Code(
-            "file-taken",
-            Phase.TAKEN,
+        "file-taken": (
             "Level-1 has taken files of a hand-off (halfpipe status --check).",
             "Nothing.",
         ),
-        Code(
-            "token-left",
-            Phase.TAKEN,
+        "token-left": (
             "A token keeps Level-1 from retiring a run (halfpipe status --check).",
             "Make the receipt again, or move the token away if it is not HalfPipe's.",
         ),
-        Code(
-            "level1-stream",
-            Phase.TAKEN,
+        "level1-stream": (
             "The state of Level-1's stream, as submit.check prints it (halfpipe status --check of one downlink).",
             "Nothing.",
         ),
-        Code(
-            "online",
-            Phase.TAKEN,
+        "online": (
             "It is not known whether Online got the file of a run, because a command was killed.",
             "See whether Online has the file, then run the command of the message.",
         ),
-        # of the job, or the first phase that is not done
-        Code(
-            "outstanding",
-            Phase.JOB,
+    },
+    Phase.JOB: {
+        "outstanding": (
             "The downlink is not processed yet.",
             "Process it; the timer does this by itself.",
         ),
-        Code(
-            "in-progress",
-            Phase.JOB,
+        "in-progress": (
             "Another process works on the downlink, the run, or the same record.",
             "Wait until it ends, then rerun the command.",
         ),
-        Code(
-            "held",
-            Phase.JOB,
+        "held": (
             "A switch holds the work.",
             "See with halfpipe hold who set it and why, before you resume.",
         ),
-        Code(
-            "failed",
-            Phase.JOB,
+        "failed": (
             "A command or a job failed for a reason without a code of its own.",
             _FIX,
         ),
-        Code(
-            "format",
-            Phase.JOB,
+        "format": (
             "A file is damaged or has the wrong format.",
             "Replace the file that the message names, then rerun the command.",
         ),
-        Code(
-            "missing-input",
-            Phase.JOB,
+        "missing-input": (
             "A file that a job needs is missing.",
             "Restore the file, then rerun the command.",
         ),
-        Code(
-            "file-system",
-            Phase.JOB,
+        "file-system": (
             "The operating system cannot read or write a file or a directory.",
             "Fix the permissions or the mount, then rerun the command.",
         ),
-        Code(
-            "disk-full",
-            Phase.JOB,
+        "disk-full": (
             "A file system is full.",
             "Free some space there, then rerun the command.",
         ),
-        Code(
-            "killed",
-            Phase.JOB,
+        "killed": (
             "A process was killed before it ended, most often because memory ran out or the machine crashed.",
             "Rerun the command, with more memory if this happens again.",
         ),
-        Code(
-            "memory",
-            Phase.JOB,
+        "memory": (
             "A job needed more memory than it had.",
             "Give the rule more mem_mb in the profile, then rerun the command.",
         ),
-        Code(
-            "time-limit",
-            Phase.JOB,
+        "time-limit": (
             "A job or a downlink ran longer than it may.",
             "See what hung, often a file system; if nothing did, raise runtime in the profile.",
         ),
-        Code(
-            "interrupted",
-            Phase.JOB,
+        "interrupted": (
             "A job was stopped from outside: by Ctrl-C, SIGTERM, scancel, or a Slurm job of higher priority.",
             _RERUN,
         ),
-        Code(
-            "crashed",
-            Phase.JOB,
+        "crashed": (
             "A program crashed.",
             "Look at the log; report this if it happens again.",
         ),
-        Code(
-            "node-failed",
-            Phase.JOB,
+        "node-failed": (
             "The node of a Slurm job failed.",
             _RERUN,
         ),
-        Code(
-            "executor",
-            Phase.JOB,
+        "executor": (
             "Slurm refused a job or lost it, or its program could not be started.",
             "Correct the profile's key, read Slurm's log, or run the command, as the message says.",
         ),
-        Code(
-            "unseen",
-            Phase.JOB,
+        "unseen": (
             "A job succeeded, but its product is not visible.",
             "Check that its file system is mounted, then rerun the command.",
         ),
-        Code(
-            "defect",
-            Phase.JOB,
+        "defect": (
             "A defect of HalfPipe.",
             "Report it, with the lines in the log.",
         ),
-        # of the site
-        Code(
-            "not-mounted",
-            Phase.SITE,
+    },
+    Phase.SITE: {
+        "not-mounted": (
             "A file system is not mounted, or the stage was emptied; commands that change anything refuse to run.",
             "Have it mounted; if the stage was emptied on purpose, see docs/operations.md.",
         ),
-        Code(
-            "restored",
-            Phase.SITE,
+        "restored": (
             "The working directory or the stage was restored from a backup, and lacks newer records.",
             "Restore a newer backup, or follow docs/operations.md; otherwise, Level-1 would get events twice.",
         ),
-        Code(
-            "disk-low",
-            Phase.SITE,
+        "disk-low": (
             "Less than 1 % and less than 20 GB are free on the file system of the working directory or the stage.",
             "See what uses the space, and what halfpipe cleanup would free.",
         ),
-        Code(
-            "misspelt",
-            Phase.SITE,
+        "misspelt": (
             "A switch has a name without effect.",
             "Correct or remove it.",
         ),
-        Code(
-            "outstanding-many",
-            Phase.SITE,
+        "outstanding-many": (
             "More than outstanding.max downlinks are outstanding, so only downlinks that you name are processed.",
             "Run halfpipe process with the range that the message names.",
         ),
-        Code(
-            "silence",
-            Phase.SITE,
+        "silence": (
             "No new RetDef has arrived for alarm.silence_hours.",
             "Ask whether downlinks arrive, and check that RetDefs are copied.",
         ),
-        Code(
-            "unattended-stopped",
-            Phase.SITE,
+        "unattended-stopped": (
             "No unattended turn has ended for an hour: the timer starts none, or a turn hangs.",
             "Look at halfpipe.timer, or end the process that the message names.",
         ),
-        Code(
-            "turn-failed",
-            Phase.SITE,
+        "turn-failed": (
             "An unattended turn stopped before it processed anything.",
             _FIX,
         ),
-        Code(
-            "board-failed",
-            Phase.SITE,
+        "board-failed": (
             "The board could not be written; downlinks are processed.",
             "Run halfpipe board, and fix what it reports, most often board.dir or its disk.",
         ),
-        Code(
-            "doctor",
-            Phase.SITE,
+        "doctor": (
             "The doctor left problems open, or last examined the site a month ago, or the site has changed since.",
             "Run halfpipe doctor.",
         ),
-        Code(
-            "queue-waits",
-            Phase.SITE,
+        "queue-waits": (
             "Jobs wait in Slurm's queue; this needs action if the allocation is used up or a job is held.",
             "Read the reason in the message; end other jobs of the account, or release a held job (scontrol release).",
         ),
-        Code(
-            "config",
-            Phase.SITE,
+        "config": (
             "The configuration or the command line is not valid.",
             "Correct the key that the message names.",
         ),
-        Code(
-            "id",
-            Phase.SITE,
+        "id": (
             "The id of a downlink, run or chunk has the wrong form.",
             "Correct it: 230401001, 2c2e5787 or r0741234567, 00001.",
         ),
-    )
+    },
+}
+# Each code: its phase, what it means, and what to do.
+CODES: Mapping[str, Code] = {
+    code: Code(code, phase, *texts) for phase, of_phase in _TEXTS.items() for code, texts in of_phase.items()
 }
