@@ -11,6 +11,7 @@ from benchmarks.conftest import Race, copying_flushed
 from benchmarks.measure import ROOT, SNAKEMAKE, WATCHED, Figure, Launcher, Usage
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
+from halfpipe.run.hand_offs import current
 
 SECONDS_PER_EVENT = 6e-6
 SHARE = 0.25
@@ -38,8 +39,7 @@ def bench_from_products_to_receipt(
         seconds=SECONDS_PER_EVENT * sizes.events,
     )
     assert "2 of 2: receipt" in launcher.said, launcher.said
-    receipt = json.loads((home / "work" / f"dl={downlink}").read_bytes())
-    assert [run["delivered"] for run in receipt["runs"]] == [sizes.events]
+    assert [run.delivery.events for run in current(home / "work", downlink).runs] == [sizes.events]
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def bench_downlink(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path) 
         {},
         ready=ready,
     )
-    receipt = json.loads((home / "work" / f"dl={downlink}").read_bytes())
-    assert [run["delivered"] for run in receipt["runs"]] == RUNS * [sizes.events]
+    delivered = [run.delivery.events for run in current(home / "work", downlink).runs]
+    assert delivered == RUNS * [sizes.events]
     last = slice(-race.rounds, None)
     race.add(Figure("share of the time in which no job works", tuple(shares[last]), "share", SHARE))
     race.add(Figure("share of CPU seconds outside of jobs' work", tuple(cpu_shares[last]), "share"))

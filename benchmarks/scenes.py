@@ -21,10 +21,11 @@ import numpy as np
 import yaml
 
 from halfpipe import paths
+from halfpipe.decode.chunk import Chunk, DecoderLog
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.files.durable import write_bytes, write_text
-from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import sha256
+from halfpipe.files.typed import write_stored
 from halfpipe.formats import archive_hours, evt, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -252,23 +253,12 @@ def _write_chunk(
         archive.add(every, FIRST_L0KEY + downlink)
     retdef = scene.work / paths.retdef(dl, chunk)
     write_bytes(retdef, _retdef(run, GROUND_ID + number, apid, chunk, FIRST_L0KEY + downlink, (begin, end)))
-    content = {
-        "downlink": dl,
-        "chunk": chunk,
-        "retdef": sha256(retdef),
-        "runs": [run],
-        "files": check_products(scratch, chunk),
-        "said": {
-            "processing": [f"{GROUND_ID + number:08x}-{run}"],
-            "exceptions": {},
-            "exceptions_by_run": {},
-            "lines": [],
-        },
-    }
+    log = DecoderLog(processing=(f"{GROUND_ID + number:08x}-{run}",))
+    content = Chunk(dl, chunk, sha256(retdef), (run,), tuple(check_products(scratch, chunk)), log)
     for path in sorted(scratch.iterdir()):
         path.rename(scene.work / paths.chunks(dl) / path.name)
     scratch.rmdir()
-    write_json(scene.work / paths.chunk(dl, chunk), content)
+    write_stored(scene.work / paths.chunk(dl, chunk), content)
 
 
 def _retdef(run: RunId, ground: int, apid: int, chunk: ChunkId, l0key: int, span: tuple[int, int]) -> bytes:
