@@ -103,7 +103,8 @@ def bench_merge_in_process(
     deliver = delivering(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
     def merge() -> None:
-        made = Deliveries(home / "work", scene.runs[0]).sealed(deliver().seal)
+        record = deliver()
+        made = Deliveries(home / "work", scene.runs[0]).sealed(record.seal)
         assert made is not None
         assert made.events == sizes.events
 
