@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from functools import partial
 from io import StringIO
 from typing import IO
@@ -55,49 +54,6 @@ OUTCOMES = {
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = logging.getLogger(__name__)
-
-
-class Stream(Enum):
-    """What submit.check says about the stream of a downlink. `NOT_ASKED`: there is no check."""
-
-    THERE = auto()
-    NOT_THERE = auto()
-    NOT_ASKED = auto()
-
-
-class Before(Enum):
-    """What is recorded of the latest attempt.
-
-    `NOT_SENT`: its command was not received, or is left to a person because submit.command is not set. `UNKNOWN`: it
-    may have been received. `DOUBTED`: it succeeded, but the check found nothing afterwards.
-    """
-
-    NOTHING = auto()
-    NOT_SENT = auto()
-    UNKNOWN = auto()
-    DOUBTED = auto()
-
-
-class Next(Enum):
-    """What a submission does next. `RECORD`: it records what the check says."""
-
-    RECORD = auto()
-    ASK_PERSON = auto()
-    REFUSE = auto()
-
-
-# An earlier command may have created a stream, and running it again might create a second one. Without an entry, no
-# command can have created one.
-WHAT_NEXT = {
-    (Before.NOTHING, Stream.THERE): Next.REFUSE,
-    (Before.NOT_SENT, Stream.THERE): Next.RECORD,
-    (Before.UNKNOWN, Stream.THERE): Next.RECORD,
-    (Before.UNKNOWN, Stream.NOT_THERE): Next.RECORD,
-    (Before.UNKNOWN, Stream.NOT_ASKED): Next.ASK_PERSON,
-    (Before.DOUBTED, Stream.THERE): Next.RECORD,
-    (Before.DOUBTED, Stream.NOT_THERE): Next.ASK_PERSON,
-    (Before.DOUBTED, Stream.NOT_ASKED): Next.ASK_PERSON,
-}
 
 
 class SubmissionError(HalfPipeError):
@@ -264,45 +220,52 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
 
 
 def _settle_with_check(settings: Settings, record: Attempts, output: IO[str]) -> None:
-    """Find out whether Level-1 has the stream, if an earlier attempt or a person may have created it."""
-    stream = _ask_check(settings, record, output)
-    while stream is not Stream.THERE and record.may_run:
+    """Find out whether Level-1 has the stream, if an earlier attempt or a person may have created it.
+
+    Running a command again might create a second stream. So it depends on the latest attempt and on what submit.check
+    finds whether a submission goes on:
+
+    ====================================  ==============  ==================  =========
+    latest attempt                        a stream        no stream           no check
+    ====================================  ==============  ==================  =========
+    none                                  refuse          go on               go on
+    not received, or left to a person     record, end     go on               go on
+    perhaps received                      record, end     record, go on       ask a person
+    succeeded, but the check denied it    record, end     ask a person        ask a person
+    ====================================  ==============  ==================  =========
+    """
+    is_there = _ask_check(settings, record, output)
+    while not is_there and record.may_run:
         # The earlier command may still create a stream: too early to run another, or for a person to look.
         record.wait(log.warning)
         if record.last_confirmed is not None:
             return
-        stream = _ask_check(settings, record, output)
-    match WHAT_NEXT.get((_before(settings, record), stream)):
-        case Next.RECORD:
-            record.settle(stream is Stream.THERE, By.CHECK)
-        case Next.ASK_PERSON:
-            raise _unknown(settings, record)
-        case Next.REFUSE:
-            raise SubmissionError(
-                f"downlink {record.id}: submit.check finds stream {record.id} in Level-1, but no submission is "
-                f"recorded in {record.path}. Nothing was submitted.",
-                Remedy(
-                    f"halfpipe submit {record.id} --settle submitted",
-                    f"halfpipe submit {record.id} --rollback",
-                    first="If it was created by hand for the present hand-off, confirm it. If it was for an earlier "
-                    "one, roll it back after that",
-                ),
-            )
-
-
-def _before(settings: Settings, record: Attempts) -> Before:
-    """Return what is recorded of the latest attempt of a downlink whose submission is not confirmed."""
+        is_there = _ask_check(settings, record, output)
     last = record.last
-    if last is None:
-        return Before.NOTHING
-    left_to_person = last.outcome is Outcome.WRITTEN and settings.submit.command is None
-    if last.is_known or left_to_person:
-        return Before.NOT_SENT
-    return Before.DOUBTED if last.check_disagrees else Before.UNKNOWN
+    if is_there and last is None:
+        raise SubmissionError(
+            f"downlink {record.id}: submit.check finds stream {record.id} in Level-1, but no submission is "
+            f"recorded in {record.path}. Nothing was submitted.",
+            Remedy(
+                f"halfpipe submit {record.id} --settle submitted",
+                f"halfpipe submit {record.id} --rollback",
+                first="If it was created by hand for the present hand-off, confirm it. If it was for an earlier "
+                "one, roll it back after that",
+            ),
+        )
+    if is_there:
+        record.settle(True, By.CHECK)
+    if is_there or last is None or last.is_known:
+        return
+    if last.outcome is Outcome.WRITTEN and settings.submit.command is None:
+        return  # its command is still left to a person
+    if is_there is None or last.check_disagrees:
+        raise _unknown(settings, record)
+    record.settle(False, By.CHECK)
 
 
-def _ask_check(settings: Settings, record: Attempts, output: IO[str]) -> Stream:
-    """Run submit.check, if there is one.
+def _ask_check(settings: Settings, record: Attempts, output: IO[str]) -> bool | None:
+    """Return whether submit.check finds the stream in Level-1; None if there is no check.
 
     Raises
     ------
@@ -310,7 +273,7 @@ def _ask_check(settings: Settings, record: Attempts, output: IO[str]) -> Stream:
         If it does not say whether Level-1 has the stream.
     """
     if settings.submit.check is None:
-        return Stream.NOT_ASKED
+        return None
     answer = ask(_words(settings, settings.submit.check, record.id), output)
     if answer.status not in {0, 1}:
         raise SubmissionError(
@@ -318,7 +281,7 @@ def _ask_check(settings: Settings, record: Attempts, output: IO[str]) -> Stream:
             f"not: {answer.shown}Nothing was submitted. Fix this, then rerun the command.",
             text=f"submit.check {answer.saying}",
         )
-    return Stream.THERE if answer.status == 0 else Stream.NOT_THERE
+    return answer.status == 0
 
 
 def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:

@@ -221,9 +221,9 @@ def test_without_a_command_its_line_is_written_for_a_person(level1: Level1) -> N
     settings = level1.settings(command=None, check=None)
     line = f"pipeline -m PROD createStream -S {DL} -D DOWNLINK_ID={DL} -D DOWNLINK_RAWDIR={level1.stage / DL} L1Proc"
     expected = {"handoff": 1, "state": "written", "submitted": None, "command": line}
-    for _ in range(2):
-        assert submitted(settings) == expected
-        assert level1.words() == ["written"]
+    for keys in ({"check": None}, {}, {}):
+        assert submitted(level1.settings(command=None, **keys)) == expected
+        assert level1.words() == ["written"], "once"
     level1.hand_off(2)
     assert submitted(settings) == expected | {"handoff": 2}
     assert level1.words() == ["written"] * 2
