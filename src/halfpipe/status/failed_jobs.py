@@ -15,12 +15,11 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
-from halfpipe.words import count, grouped, shortened
+from halfpipe.words import count, first_names, grouped, shortened
 
 LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
 LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
 TAIL_BYTES = 1 << 16  # logs may contain whatever a decoder prints
-MOST_NAMED = 6  # jobs or downlinks with the same cause in one text
 ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of the files that a failed job leaves
 KILLED = Failure(
     "killed",
@@ -112,7 +111,7 @@ def failed_jobs(work: Path, downlink: DownlinkId, unsaid: Failure = KILLED) -> l
             failed(rule, log, unsaid)
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
-            if of == rule and not (work / product(downlink, ids)).exists()
+            if of == rule and not (work / product(downlink, ids)).is_file()
             if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_empty(log)
         ]
     return []
@@ -180,12 +179,7 @@ def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, C
             text = one.text.removeprefix(f"{one.failed}: ")
             accept = dict.fromkeys(each for _, cause in several for each in cause.remedy.accept)
             one = replace(one, text=text, remedy=one.remedy.but(do=do, accept=accept), log=log)
-        yield _few(downlinks), one
-
-
-def _few(words: Sequence[str]) -> str:
-    more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
-    return ", ".join(words[:MOST_NAMED]) + more
+        yield first_names(downlinks), one
 
 
 def by_cause(jobs: Iterable[FailedJob]) -> list[list[FailedJob]]:
@@ -197,7 +191,7 @@ def by_cause(jobs: Iterable[FailedJob]) -> list[list[FailedJob]]:
 def names(jobs: Sequence[FailedJob]) -> str:
     """Name jobs by rule, then by chunk or run: ``decode_chunk 00001, 00002``."""
     rules = grouped((job.rule, job.ids) for job in jobs)
-    return "; ".join(f"{rule} {_few([*dict.fromkeys(ids)])}".strip() for rule, ids in rules.items())
+    return "; ".join(f"{rule} {first_names([*dict.fromkeys(ids)])}".strip() for rule, ids in rules.items())
 
 
 def end_of(log: Path, most: int = LINES_OF_A_LOG) -> list[str]:

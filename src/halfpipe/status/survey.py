@@ -176,8 +176,6 @@ class RunFacts:
         Its deliveries; none, and why, if they cannot be read.
     downlinks
         The downlinks that have published datagrams of it, in order.
-    resolves
-        Whether the downlink's ``manifest.json`` points to its latest delivery.
     submissions
         The submissions of the downlinks that overlap or closed spans; None if they cannot be read.
     online
@@ -187,7 +185,6 @@ class RunFacts:
     deliveries: DeliveryHistory
     damage: HalfPipeError | None = None
     downlinks: Sequence[DownlinkId] = ()
-    resolves: bool = True
     submissions: Mapping[DownlinkId, Attempts | None] = field(default_factory=dict)
     online: OnlineRecord | HalfPipeError | None = None
 
@@ -202,8 +199,8 @@ class DownlinkFacts:
         The survey, and the downlink.
     plan, changed
         Its RetDefs in its directory and on the search path, and its chunks; when it last changed (`last_change`).
-    receipt_time, resolves, is_directory
-        Time of the receipt, Unix seconds, None without one; whether it points to the last hand-off, or is a directory.
+    receipt_time, resolves
+        Time of the receipt, Unix seconds, None without one; whether it points to the last hand-off.
     hand_offs, damage
         The hand-offs; and why their records cannot be read, None if they can.
     record
@@ -226,7 +223,6 @@ class DownlinkFacts:
     changed: float = 0.0
     receipt_time: float | None = None
     resolves: bool = True
-    is_directory: bool = False
     hand_offs: Sequence[HandOff] = ()
     damage: HalfPipeError | None = None
     record: Attempts | HalfPipeError | None = None
@@ -334,7 +330,6 @@ def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
         when,
         receipt_time,
         not made or resolves(receipt, made[-1].seal),
-        receipt.is_dir(),
         made,
         damage,
         record,
@@ -368,11 +363,9 @@ def _run_facts(of: DownlinkFacts, run: RunId) -> RunFacts:
         deliveries = of.survey.deliveries(run)
     except HalfPipeError as error:
         return RunFacts(DeliveryHistory(), error, downlinks, online=online)
-    seal = deliveries.seal(of.id)
-    points = seal is None or resolves(of.work / paths.manifest(run, of.id), seal)
     closing = {dl: submissions_of(of.work, dl) for dl in deliveries.closing}
     submitted = {**overlapping(of.work, of.id, deliveries), **closing}
-    return RunFacts(deliveries, None, downlinks, points, submitted, online)
+    return RunFacts(deliveries, None, downlinks, submitted, online)
 
 
 def _online(of: DownlinkFacts, run: RunId) -> OnlineRecord | HalfPipeError | None:

@@ -9,7 +9,6 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.handoff_causes import overlaps
 from halfpipe.errors import HalfPipeError, Remedy, rebuild, rerun
-from halfpipe.files.advice import in_place_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import DeliveryHistory
 from halfpipe.run.hand_offs import HandedRun
@@ -27,10 +26,7 @@ def receipt_causes(of: DownlinkFacts) -> Iterator[Cause]:
         text = (
             f"{path}: does not point to the record of the last hand-off; it was edited, damaged or restored"
         )
-        remedy = rerun(of.id, "receipt")
-        if of.is_directory:
-            remedy = in_place_of(path, remedy)
-        yield Cause("damaged", Verdict.ACTION, text, remedy, of.receipt_time)
+        yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, "receipt"), of.receipt_time)
 
 
 def run_causes(of: DownlinkFacts) -> Iterator[Cause]:
@@ -78,15 +74,10 @@ def _lost(of: DownlinkFacts, run: RunId, facts: RunFacts) -> Iterator[Cause]:
 
 
 def _not_as_delivered(of: DownlinkFacts, one: HandedRun, facts: RunFacts) -> Iterator[Cause]:
-    """Yield why a run is not as it was handed off: a newer delivery, a lost pointer, or a lost merged index."""
-    manifest = paths.manifest(one.run, of.id)
-    text = ""
+    """Yield why a run is not as it was handed off: a newer delivery, or a lost merged index."""
     if not one.is_latest:
         text = f"the latest delivery of this downlink in the records of run {one.run} is not the one in the receipt"
-    elif not one.delivery.origin and not facts.resolves:
-        text = f"{of.work / manifest}: does not point to the delivery of run {one.run}"
-    if text:
-        yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, manifest))
+        yield Cause("damaged", Verdict.ACTION, text, rerun(of.id, paths.manifest(one.run, of.id)))
     if one.delivery.index and of.id not in facts.downlinks:
         text = (
             f"{of.work / paths.datagrams(one.run, of.id)}, the merged index of run {one.run}, is gone: other downlinks "
