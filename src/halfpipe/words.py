@@ -6,12 +6,19 @@ from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+MOST_NAMED = 5  # things in one message
 SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope."
 
 
 def count(number: int, one: str, many: str = "") -> str:
     """Return a number with a noun: ``1 downlink``, ``2 downlinks``, ``1,204 events``."""
     return f"{number:,} {one if number == 1 else many or one + ('es' if one.endswith('x') else 's')}"
+
+
+def first_names(names: Sequence[str], between: str = ", ") -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{between.join(names[:MOST_NAMED])}{more}"
 
 
 def utc(unix: float) -> str:

@@ -23,7 +23,6 @@ from halfpipe.decode.announced import gaps
 from halfpipe.decode.archive_listing import ArchiveListing, changes, list_again, list_archive
 from halfpipe.decode.chunk import Chunk, DecoderLog, Level0
 from halfpipe.decode.chunk_products import REJECTED, check_products
-from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
@@ -34,7 +33,7 @@ from halfpipe.process import command_words
 from halfpipe.process.failure_record import Failure
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
-from halfpipe.words import utc
+from halfpipe.words import first_names, utc
 
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")

@@ -19,9 +19,7 @@ from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId
 from halfpipe.process import command_words
 from halfpipe.settings import Settings
-from halfpipe.words import count, utc
-
-_NAMED = 5  # hours, gaps or files in a message
+from halfpipe.words import count, first_names, utc
 
 Arrived = tuple[str, int, str]  # the directory of a level-0 file, its APID, and its name
 
@@ -110,12 +108,6 @@ def _gap_in_words(gap: Gap) -> str:
     when = f"at {begin}" if begin == end else f"from {day} {time} to {end.removeprefix(f'{day} ')}"
     missing = f" ({gap.datagrams} numbers missing)" if gap.datagrams else ""
     return f"APID {gap.apid} {when}{missing}"
-
-
-def first_names(names: Sequence[str], between: str = ", ") -> str:
-    """Return the first few names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{between.join(names[:_NAMED])}{more}"
 
 
 def shortfall_causes(

@@ -50,12 +50,12 @@ def overlaps(
         remedy = Remedy(f"halfpipe show {run}")
         if ours:
             again = min(ours, key=lambda dl: _may_be_submitted(submitted[dl]))
-            left = one if again == other else other
-            accept = f'shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} delivered it"}}]}}'
-            first_of_all = f"in the config, {accept}"
+            do_first = (
+                "It will deliver less than before, so accept the loss that the command names, and rerun it"
+            )
             if _may_be_submitted(submitted[again]):
-                first_of_all = f"if Level-1 has downlink {again}, have it rolled back; then {first_of_all}"
-            remedy = Remedy(f"snakemake dl={again} -R {paths.manifest(run, again)}", first=first_of_all)
+                do_first = f"If Level-1 has downlink {again}, have it rolled back. {do_first}"
+            remedy = Remedy(f"snakemake dl={again} -R {paths.manifest(run, again)}", first=do_first)
         yield Cause(
             "deliveries-overlap",
             Verdict.ACTION,

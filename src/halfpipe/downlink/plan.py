@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.advice import cannot_be_read, in_place_of
+from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import changed, modified, names_in
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
@@ -31,6 +31,7 @@ from halfpipe.run.hand_offs import HandOff, last_hand_off, runs_of
 from halfpipe.run.merged_chunks import merged
 from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
+from halfpipe.words import grouped
 
 MOST_HOLES = 20  # about as many chunks as a downlink has (ground-chain §4)
 CLOCK_SECONDS = 600.0  # most seconds that the clock of a file server may be ahead
@@ -48,22 +49,6 @@ class Listing:
     elsewhere: Sequence[str] = ()
     names: frozenset[str] = frozenset()
     unread: str = ""
-
-
-@dataclass(frozen=True)
-class Stray:
-    """A RetDef that does not count, and when it was written, Unix seconds.
-
-    `of` is the downlink in its name, empty if the name is wrong, and `right` its place in the directory of that
-    downlink. `is_twice` tells whether there is a file, and `is_same` whether it is this one, by a link.
-    """
-
-    path: Path
-    since: float | None
-    of: str = ""
-    right: Path = Path()
-    is_twice: bool = False
-    is_same: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,9 +106,7 @@ class DownlinkPlan:
         return found
 
     def refuse_closed(self) -> None:
-        """Refuse directories that this user may not read, and directories in place of files.
-
-        Snakemake would print a traceback for the former, and mistake the latter for products.
+        """Refuse directories that this user may not read, because Snakemake would print a traceback.
 
         Raises
         ------
@@ -134,13 +117,6 @@ class DownlinkPlan:
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
         for place in (str(self.plan.work), *(f"{self.plan.work}/{name}" for name in names)):
             refuse_closed(place)
-        for name in (paths.receipt(self.downlink), *self.manifests):
-            path = self.plan.work / name
-            if path.is_dir():
-                raise HalfPipeError(
-                    f"{path}: is a directory, expected a file.",
-                    in_place_of(path, Remedy(f"snakemake dl={self.downlink}")),
-                )
 
     @cached_property
     def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
@@ -332,21 +308,18 @@ class DownlinkPlan:
         return modified(f"{self.plan.work}/{self.downlink}")
 
     @cached_property
-    def strays(self) -> list[Stray]:
-        """The RetDefs in its directories on the search path that do not count there."""
+    def strays(self) -> dict[tuple[Path, str], list[str]]:
+        """The names of RetDefs that do not count, by their directory on the search path, and the downlink in the name.
+
+        The downlink is empty if the name is wrong.
+        """
         found = []
         for home, listing in self.listings.items():
             for name in listing.elsewhere:
-                path, match = home / self.downlink / name, FILE_NAME.fullmatch(name)
-                since = modified(str(path))
-                if match is None or match[1] == self.downlink:  # there is no chunk 00000
-                    found.append(Stray(path, since))
-                    continue
-                right, is_same = home / match[1] / name, False
-                with suppress(OSError):
-                    is_same = path.samefile(right)
-                found.append(Stray(path, since, match[1], right, right.exists(), is_same))
-        return found
+                match = FILE_NAME.fullmatch(name)
+                is_right = match is not None and match[1] != self.downlink  # there is no chunk 00000
+                found.append(((home, match[1] if match and is_right else ""), name))
+        return grouped(found)
 
     @cached_property
     def checksums(self) -> dict[ChunkId, dict[Path, str]]:
@@ -382,13 +355,9 @@ class DownlinkPlan:
     @cached_property
     def foreign(self) -> Cause | None:
         """Why staging would overwrite files of another system; None if it would not."""
-        staged = self.in_stage  # first, because other jobs may be staging
-        if not staged.is_there:
+        if not self.in_stage.is_there:
             return None
-        work = self.plan.work
-        delivered = stage_look.delivered_names(staged, self.downlink, partial(Deliveries, work))
-        is_known = stage_look.is_known(work, self.downlink, self.runs)
-        return stage_look.foreign(staged, delivered, is_known=is_known)
+        return stage_look.foreign(self.in_stage, self.plan.work, self.downlink, self.runs)
 
     @cached_property
     def held(self) -> dict[halts.Switch, Cause]:

@@ -17,6 +17,7 @@ from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.errors import Remedy, StageError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId
+from halfpipe.words import count, first_names
 
 # Codes that a command reports for a named downlink, although it processes the downlink.
 REPORTED = {
@@ -169,29 +170,26 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
 
 def _problems(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield the misplaced or misnamed RetDefs in a downlink's directories, and directories that cannot be listed."""
-    linked = dict.fromkeys(one.path.parent for one in of.strays if one.is_same)
-    for home in linked:
-        text = f"{home} and the directory of another downlink are one, by a link, so its RetDefs do not count here"
-        first = f"Remove the link, not the files: downlink {of.downlink} needs a directory of its own"
-        yield Cause("retdef-elsewhere", Verdict.ACTION, text, Remedy(f"ls -ld {home}", first=first))
-    for one in of.strays:
-        if one.path.parent in linked:
+    for (home, other), names in of.strays.items():
+        place = home / of.downlink
+        if other:
+            text = f"{place} has {count(len(names), 'RetDef')} of downlink {other}, which do not count here"
+            # Not a command that moves files: behind a link it might remove the only ones.
+            first = f"Move them to {home / other}; if one of the two is a link to the other, remove the link"
+            yield Cause(
+                "retdef-elsewhere",
+                Verdict.ACTION,
+                text,
+                Remedy(f"ls -ld {place} {home / other}", first=first),
+            )
             continue
-        if not one.of:
-            text = f"{one.path} does not count: the name is not RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
-            # A copy in progress may have another name.
-            is_young = now - (one.since or 0.0) < of.plan.settings.retdef.settle_seconds
-            verdict = Verdict.NOTE if is_young else Verdict.ACTION
-            yield Cause("retdef-elsewhere", verdict, text, Remedy(first="Rename or remove it"), one.since)
-            continue
-        into = shlex.quote(str(one.right.parent))
-        text, verdict = f"{one.path} is a RetDef of downlink {one.of} and does not count here", Verdict.ACTION
-        command = f"mkdir -p {into} && mv {shlex.quote(str(one.path))} {into}/"
-        if one.is_twice:
-            text += "; it is also in the right directory"
-            verdict = Verdict.NOTE
-            command = shlex.join(["rm", str(one.path)])
-        yield Cause("retdef-elsewhere", verdict, text, Remedy(command), one.since)
+        text = (
+            f"{first_names([f'{place}/{name}' for name in names])}: does not count, because the name is not "
+            f"RetDef-{of.downlink}-<chunk>.xml, chunk 00001 to 99999"
+        )
+        is_young = now - of.came(now) < of.plan.settings.retdef.settle_seconds  # a copy may be in progress
+        verdict = Verdict.NOTE if is_young else Verdict.ACTION
+        yield Cause("retdef-elsewhere", verdict, text, Remedy(first="Rename or remove it"))
     yield from unlisted(of)
 
 

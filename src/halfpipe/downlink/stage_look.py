@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from halfpipe import paths
@@ -15,16 +14,15 @@ from halfpipe.files.reading import names_in, sha256
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries, EventFile
-from halfpipe.run.hand_offs import HandOff, ReadDeliveries
+from halfpipe.run.hand_offs import HandOff
 from halfpipe.run.merged_chunks import File
 from halfpipe.settings import Settings
-from halfpipe.words import count
+from halfpipe.words import count, first_names
 
 FOREIGN, DIFFERS = "stage-foreign", "stage-differs"
 GONE = "stage-gone"  # event files; Level-1 moves them away once a hand-off is submitted
 MISSING = "missing"
 L1_NAME = re.compile(r"r[0-9]{10}")
-MOST_NAMED = 5  # files in a message
 
 Tokens = Mapping[RunId, Collection[str]]
 
@@ -140,19 +138,7 @@ def is_taken(staged: Staged, last: HandOff, record: Attempts) -> bool:
     return is_submitted(last, record) and last.names_files and not staged.is_there
 
 
-def delivered_names(staged: Staged, downlink: DownlinkId, read: ReadDeliveries) -> dict[str, Collection[str]]:
-    """Return the names of all files that a downlink ever delivered, for each run in its stage by its Level-1 name.
-
-    A run with damaged records is left out. Other directories have no names.
-    """
-    found = dict[str, Collection[str]]()
-    for name in staged.inside():
-        with suppress(HalfPipeError):
-            found[name] = read(RunId.from_l1(name)).names(downlink) if L1_NAME.fullmatch(name) else ()
-    return found
-
-
-def foreign(staged: Staged, delivered: Mapping[str, Collection[str]], *, is_known: bool) -> Cause | None:
+def foreign(staged: Staged, work: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
     """Return a cause if the stage has files of a downlink that no record lists: another system stages the downlink.
 
     Staging would replace or remove them. HalfPipe records each file before the file appears (`Deliveries`), and stages
@@ -160,27 +146,33 @@ def foreign(staged: Staged, delivered: Mapping[str, Collection[str]], *, is_know
 
     Parameters
     ----------
-    staged, delivered
-        What the stage has, and `delivered_names`, which must be read later because other jobs may be staging.
-    is_known
-        Whether the downlink has a receipt or a merged index, so that the texts are its own.
+    staged
+        What the stage has. It is read before the records, because other jobs may be staging.
+    work, downlink, runs
+        `paths.work`, the downlink, and its runs.
     """
+    ours = [paths.receipt(downlink), *(paths.datagrams(run, downlink) for run in runs)]
     found = list[Path]()
     for name in staged.inside():
+        place = staged.home / name
         if staged.files[name] is not None:
-            found += [] if is_known else [staged.home / name]
-        elif name in delivered:
-            files = staged.inside(name)
-            strays = [staged.home / name / file for file in files if file not in delivered[name]]
-            # An empty directory may be from HalfPipe: Level-1 moves the files first.
-            found += strays or ([] if files or delivered[name] else [staged.home / name])
+            found += [] if any((work / each).exists() for each in ours) else [place]
+            continue
+        files = staged.inside(name)
+        with suppress(HalfPipeError):  # records that are damaged are another problem
+            delivered = (
+                Deliveries(work, RunId.from_l1(name)).names(downlink) if L1_NAME.fullmatch(name) else ()
+            )
+            found += [place / file for file in files if file not in delivered]
+            if not files and not delivered:  # Level-1 moves the files first, and leaves an empty directory
+                found.append(place)
     if not found:
         return None
-    few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")
     return Cause(
         FOREIGN,
         Verdict.ACTION,
-        f"{count(len(found), 'file')} in its stage without a record, which staging would overwrite: {few}",
+        f"{count(len(found), 'file')} in its stage without a record, which staging would overwrite: "
+        f"{first_names([*map(str, found)])}",
         Remedy(
             f"ls -lR {staged.home}",
             first="If older than a minute: move them away, or give HalfPipe another paths.stage",
@@ -196,17 +188,8 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
     StageError
         If `foreign` returns a cause. Nothing was changed.
     """
-    work = settings.paths.work
-    staged = look(settings.paths.stage, downlink)
-    delivered = delivered_names(staged, downlink, partial(Deliveries, work))
-    if cause := foreign(staged, delivered, is_known=is_known(work, downlink, runs)):
+    if cause := foreign(look(settings.paths.stage, downlink), settings.paths.work, downlink, runs):
         raise cause.refused("Nothing was done.", StageError)
-
-
-def is_known(work: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> bool:
-    """Tell whether a downlink has a receipt, or a merged index of one of its `runs`."""
-    names = [paths.receipt(downlink), *(paths.datagrams(run, downlink) for run in runs)]
-    return any((work / name).exists() for name in names)
 
 
 def _unrecorded(staged: Staged, home: str, known: Collection[str]) -> Iterator[Cause]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.decisions import Subject, What, offer
-from halfpipe.decode.shortfall import first_names
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
@@ -19,6 +18,7 @@ from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
 from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import KnownRun
+from halfpipe.words import first_names
 
 
 class ShrunkError(StateError):
