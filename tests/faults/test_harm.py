@@ -61,6 +61,7 @@ SAID: dict[str, set[str]] = {
     rf"work/{ID}/chunks/\d{{5}}\.json": {"damaged", "format", "missing-input", *SECOND},
     rf"work/{ID}/chunks/.*\.(evt|idx|rows)": PRODUCT,
     rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"damaged"},
+    rf"work/(copies/)?decisions/{N}": set(),
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
     rf"work/runs/{RUN}/{ID}/datagrams\.idx": {"damaged", "format", "missing-input"},
     rf"work/runs/{RUN}/{ID}/manifest\.json": {"damaged", "format", *SECOND},

@@ -180,7 +180,7 @@ class Tab:
     def turn(self, seconds: float, *, timer: bool = True) -> None:
         now = self.begun + seconds
         if timer:
-            write_json(self.site.work / paths.LAST_TURN, {"ended": now, "status": 0})
+            write_json(self.site.work / paths.LAST_TURN, {"ended": now, "status": 0, "host": "here"})
         survey = Survey(self.site.settings, now)
         board_pages.make(survey, recent(survey, DAYS), self.home)
         for page in self.home.iterdir():

@@ -9,7 +9,6 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.errors import ConfigError
-from halfpipe.files import typed
 from halfpipe.site import doctor, two_hosts
 from halfpipe.status.site_causes import keep_findings
 
@@ -77,7 +76,8 @@ def command(site: Site, probes: bool, no_message: bool, as_json: bool) -> int:
             note(two_hosts.probe(settings, profile, given))
         if site.work.is_dir():
             files = [Path(given["names"][name]) for name in ("profile", "flight") if given[name]]
-            keep_findings(settings, files, map(typed.values, findings), time.time())
+            problems = [one.code for one in findings if one.verdict == "problem"]
+            keep_findings(settings, files, problems, time.time())
     ready = doctor.is_ready(findings)
     if as_json:
         printed.as_json(ready=ready, findings=findings)

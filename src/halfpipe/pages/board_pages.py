@@ -168,7 +168,7 @@ def _site(survey: Survey, found: Overview) -> dict[str, object]:
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(survey.settings).values()),
         "mounts": "there",
         "ledger": "answers" if survey.settings.ledger.url else "none",
-        "timer": "none" if turn is None else "last turn not good" if turn.get("status") else "last turn good",
+        "timer": "none" if turn is None else "last turn not good" if turn.status else "last turn good",
     }
     return {
         "headline": headline[0].upper() + headline[1:],

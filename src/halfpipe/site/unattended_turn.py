@@ -24,9 +24,9 @@ from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases, working_directory
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.heartbeat import file_server_time, whoami
-from halfpipe.files.json_files import write_json
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import is_made
+from halfpipe.files.typed import write_stored
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Alarms, site_subject
@@ -34,7 +34,7 @@ from halfpipe.site.invocation import SnakemakeCall, running, ticks
 from halfpipe.status import slurm_queue
 from halfpipe.status.failed_jobs import failed_jobs
 from halfpipe.status.overview import DAY, note_closed, overview, recent
-from halfpipe.status.site_causes import turn_troubles
+from halfpipe.status.site_causes import LastTurn, turn_troubles
 from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
@@ -125,9 +125,8 @@ def turn(
             alarms.report_site(why.code, [why])
         finally:
             if timer:
-                ended = {"ended": round(time.time()), "status": status, "host": whoami().host}
                 with suppress(HalfPipeError, OSError):
-                    write_json(work / paths.LAST_TURN, ended)
+                    write_stored(work / paths.LAST_TURN, LastTurn(time.time(), status, whoami().host))
             alarms.report_site(UNPUBLISHED, publish(settings))
     return status
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -18,17 +17,18 @@ from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import sentence
-from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.reading import sha256
+from halfpipe.files.typed import Stored, read_stored, write_stored
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 PATIENCE_SECONDS = 3600.0  # without a turn, or without progress in one, until the operator must act
-LEAST_SHARE, LEAST_BYTES = (
-    0.01,
-    20e9,
-)  # free space; below both limits the next downlink may fill the file system
+# Free space; below both limits the next downlink may fill the file system.
+LEAST_SHARE = 0.01
+LEAST_BYTES = 20e9
+SETTINGS = "settings"  # their name in the record of the doctor
 MONTH = 31 * 86400.0  # seconds
 # Sections of the settings that do not describe the site: everyday decisions, and what is merged.
 OF_EVERY_DAY = ("dl", "reason", "merge", "retire", "cleanup", "outstanding")
@@ -43,10 +43,29 @@ LIGHTS = {
 }
 
 
+class LastTurn(Stored, frozen=True):
+    """The last turn of unattended processing that a timer started: when it ended, Unix seconds, how, and where."""
+
+    ended: float
+    status: int
+    host: str
+
+
+class _Examined(Stored, frozen=True):
+    """What the doctor found at the time `at`, Unix seconds.
+
+    `site` has the checksums of the settings and of files, by name, and `problems` the codes of open problems.
+    """
+
+    at: float
+    site: dict[str, str]
+    problems: tuple[str, ...]
+
+
 def site_troubles(survey: Survey, at_level1: Mapping[DownlinkId, str] = NONE) -> Iterator[Cause]:
     """Yield the site-wide problems; in the ledger, those of hand-offs `at_level1`, by the seals of receipts."""
-    yield from filter(None, [survey.stage_trouble, _unread_decisions(survey)])
     for found in (
+        _stage_and_decisions(survey),
         _places(survey.settings),
         general_causes(survey.plan),
         too_many(survey.plan, survey.now, survey.names),
@@ -104,13 +123,10 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
     )
 
 
-def _unread_decisions(survey: Survey) -> Cause | None:
-    """Return that the decisions cannot be read, so nothing that depends on them is processed."""
-    try:
-        survey.decisions  # noqa: B018 - it is read here, and kept
-    except HalfPipeError as error:
-        return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
-    return None
+def _stage_and_decisions(survey: Survey) -> Iterator[Cause]:
+    """Yield why nothing can be delivered to the stage; unreadable decisions are an error."""
+    yield from filter(None, [survey.stage_trouble])
+    survey.decisions  # noqa: B018 - read here, and kept
 
 
 def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
@@ -125,7 +141,7 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    found = leases.look(work, paths.UNATTENDED_LEASE)
     if found is not None and found.lives:
         if now - found.signed >= PATIENCE_SECONDS:
             holder = found.holder
@@ -139,61 +155,46 @@ def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
                 found.signed,
             )
         return
-    if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
+    last = last_turn(work)
+    if last is None or -CLOCK_SECONDS < now - last.ended < PATIENCE_SECONDS:
         return
-    on = f" on {last['host']}" if "host" in last else ""
-    ended, since = f"ended at {utc(last['ended'])}{on}, and none has begun since", last["ended"]
-    if since > now:  # the next turn puts it right, if one comes
-        ended, since = (
-            f"ended at an unknown time: the clock{on} said {utc(since)}, which is in the future",
-            None,
-        )
     yield Cause(
         "unattended-stopped",
         Verdict.ACTION,
-        f"the last turn of unattended processing {ended}",
+        f"the last turn of unattended processing ended at {utc(last.ended)} by the clock of {last.host}, and none has "
+        "begun since",
         Remedy(
             "systemctl status halfpipe.timer halfpipe.service", first="see why; with a crontab, read its mail"
         ),
-        since,
+        last.ended if last.ended <= now else None,
     )
 
 
-def last_turn(work: Path) -> dict[str, Any] | None:
-    """Return the record of the last turn that a timer started; None if there was none.
-
-    Keys: `ended`, Unix seconds; `status`, how it ended; `host`.
-    """
-    with suppress(HalfPipeError, AttributeError):
-        value: dict[str, Any] = read_json(work / paths.LAST_TURN)
-        if isinstance(value.get("ended"), int | float):
-            return value
+def last_turn(work: Path) -> LastTurn | None:
+    """Return the record of the last turn that a timer started; None if there was none."""
+    with suppress(HalfPipeError):
+        return read_stored(work / paths.LAST_TURN, LastTurn)
     return None
 
 
 def silence(survey: Survey) -> Iterator[Cause]:
     """Yield that no new RetDef has arrived for `alarm.silence_hours`."""
-    hours, last, search = (
-        survey.settings.alarm.silence_hours,
-        survey.last_retdef,
-        survey.settings.paths.retdef,
-    )
+    hours = survey.settings.alarm.silence_hours
+    last = survey.last_retdef
     if hours is not None and last and survey.now - last >= hours * 3600:
         yield Cause(
             "silence",
             Verdict.ACTION,
             f"no new RetDef has arrived since {utc(last)}: alarm.silence_hours is {hours:g}",
             Remedy(
-                " ".join(["ls -lt", *map(str, search)]),
+                " ".join(["ls -lt", *map(str, survey.settings.paths.retdef)]),
                 first="ask whether downlinks arrive, and check that RetDefs are copied",
             ),
             last,
         )
 
 
-def keep_findings(
-    settings: Settings, files: Iterable[Path], findings: Iterable[Mapping[str, str]], now: float
-) -> None:
+def keep_findings(settings: Settings, files: Iterable[Path], problems: Iterable[str], now: float) -> None:
     """Record what the doctor found, replacing the previous record.
 
     Parameters
@@ -202,8 +203,8 @@ def keep_findings(
         The settings that were examined.
     files
         The profile and the settings of the flight programs.
-    findings
-        Each with `verdict` (good, problem, unknown), `code`, `seen` and `do`.
+    problems
+        The codes of open problems.
     now
         Unix time, seconds.
 
@@ -212,8 +213,8 @@ def keep_findings(
     HalfPipeError
         If the record cannot be written.
     """
-    site = {"settings": _sum_of_settings(settings)} | {str(path): _sum_of_file(path) for path in files}
-    write_json(settings.paths.work / paths.EXAMINED, {"at": now, "site": site, "findings": [*findings]})
+    site = {name: _checksum(settings, name) for name in (SETTINGS, *map(str, files))}
+    write_stored(settings.paths.work / paths.EXAMINED, _Examined(now, site, tuple(problems)))
 
 
 def doctor_troubles(settings: Settings, now: float) -> Iterator[Cause]:
@@ -221,37 +222,32 @@ def doctor_troubles(settings: Settings, now: float) -> Iterator[Cause]:
 
     A simulated site need not be examined at all.
     """
-    last: Mapping[str, Any] = {"at": 0.0, "site": {}, "findings": []}
+    last = _Examined(0.0, {}, ())
     with suppress(HalfPipeError):
-        last = read_json(settings.paths.work / paths.EXAMINED)
-    open_codes = [each["code"] for each in last["findings"] if each["verdict"] == "problem"]
-    if open_codes:
-        named = ", ".join(dict.fromkeys(open_codes))
-        text = f"the doctor left {count(len(open_codes), 'problem')} open on {utc(last['at'])}: {named}"
-        yield Cause("doctor", Verdict.ACTION, text, EXAMINE, last["at"])
-    now_is = {
-        name: _sum_of_settings(settings) if name == "settings" else _sum_of_file(Path(name))
-        for name in last["site"]
-    }
-    changed = [name for name, checksum in last["site"].items() if now_is[name] != checksum]
-    if not last["at"]:
+        last = read_stored(settings.paths.work / paths.EXAMINED, _Examined)
+    when = utc(last.at)
+    if last.problems:
+        named = ", ".join(dict.fromkeys(last.problems))
+        text = f"the doctor left {count(len(last.problems), 'problem')} open on {when}: {named}"
+        yield Cause("doctor", Verdict.ACTION, text, EXAMINE, last.at)
+    changed = [name for name, checksum in last.site.items() if _checksum(settings, name) != checksum]
+    why = ""
+    if not last.at:
         why = "" if settings.is_simulated else "no doctor has examined this site"
     elif changed:
-        why = f"changed since the doctor examined the site on {utc(last['at'])}: {', '.join(changed)}"
-    else:
-        old = abs(now - last["at"]) > MONTH
-        why = f"the doctor examined the site more than a month ago, on {utc(last['at'])}" if old else ""
+        why = f"changed since the doctor examined the site on {when}: {', '.join(changed)}"
+    elif abs(now - last.at) > MONTH:
+        why = f"the doctor examined the site more than a month ago, on {when}"
     if why:
-        yield Cause("doctor", Verdict.NOTE, why, EXAMINE, last["at"] or None)
+        yield Cause("doctor", Verdict.NOTE, why, EXAMINE, last.at or None)
 
 
-def _sum_of_settings(settings: Settings) -> str:
-    kept = {key: value for key, value in asdict(settings).items() if key not in OF_EVERY_DAY}
-    return hashlib.sha256(json.dumps(kept, default=str, sort_keys=True).encode()).hexdigest()
-
-
-def _sum_of_file(path: Path) -> str:
+def _checksum(settings: Settings, name: str) -> str:
+    """Return the SHA-256 of the settings that describe the site, or of another file."""
+    if name == SETTINGS:
+        kept = {key: value for key, value in asdict(settings).items() if key not in OF_EVERY_DAY}
+        return hashlib.sha256(json.dumps(kept, default=str, sort_keys=True).encode()).hexdigest()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(Path(name))
     except OSError:
         return "cannot be read"

@@ -155,7 +155,7 @@ def test_lights_go_out_with_the_causes_of_the_site(site: Site, home: Path) -> No
     assert "- timer none" in text(home / paths.BOARD), "a site without a timer has no light for it"
     turn = site.work / paths.LAST_TURN
     turn.parent.mkdir(parents=True, exist_ok=True)
-    turn.write_text('{"ended": 1000, "status": 0}')
+    turn.write_text('{"ended": 1000, "status": 0, "host": "here"}')
     assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("a", "timer")]
 
 
@@ -270,7 +270,7 @@ def samples(home: Path) -> dict[str, float]:
 
 
 def test_programs_read_the_same_numbers(site: Site, home: Path) -> None:
-    write_json(site.work / paths.LAST_TURN, {"ended": 1_700_000_000, "status": 0})
+    write_json(site.work / paths.LAST_TURN, {"ended": 1_700_000_000, "status": 0, "host": "here"})
     make(site, home)
     found, states = samples(home), json.loads((home / paths.BOARD_STATUS).read_text())
     given = site.told("status", "--all")

@@ -92,11 +92,9 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
         (number,) = (settings.paths.work / paths.UNATTENDED_LEASE).iterdir()
         os.utime(number, (NOW - 60, NOW - 60))
         assert codes(settings) == {"in-progress": Verdict.NOTE}, "a turn runs"
-    path.write_text(json.dumps({"ended": NOW + 400 * 86400}))
+    path.write_text(json.dumps({"ended": NOW + 400 * 86400, "status": 0, "host": "here"}))
     (cause,) = site_troubles(Survey(settings, NOW))
-    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, None), (
-        "a time to come is none"
-    )
+    assert (cause.code, cause.verdict, cause.since) == ("unattended-stopped", Verdict.ACTION, None)
     for damage in ("", "[]", "{}", '{"ended": "x"}'):
         path.write_text(damage)
         assert codes(settings) == {}
