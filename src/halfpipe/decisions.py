@@ -1,12 +1,13 @@
-"""What people decided: the series of records in `decisions/`, made by `halfpipe accept` (docs/deciding.md).
+"""What people decided: the series of records in `decisions/`, made by `halfpipe accept` and `ack` (docs/deciding.md).
 
 The last record about a subject counts. A decision covers the number that a person looked at: if the number has grown
-since, the problem is back.
+since, the problem is back. That a person has seen a problem is a decision about its facts, and ends when they change.
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Self
 
 from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.heartbeat import whoami
 from halfpipe.files.records import Series, TakenError
 from halfpipe.files.typed import Stored, values
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
+SITE = "site"  # in place of a downlink: what is seen of the whole site
 _TRIES = 10  # two people decide at the same moment; more is a defect
 
 
@@ -32,6 +35,7 @@ class What(StrEnum):
     LATE = "late"
     SHRUNK = "shrunk"
     ABANDONED = "abandoned"
+    SEEN = "seen"
 
     @property
     def is_counted(self) -> bool:
@@ -39,7 +43,7 @@ class What(StrEnum):
         return self not in {What.LEFT_OUT, What.ABANDONED}
 
 
-# What each decision is about.
+# What each decision of `halfpipe accept` is about.
 DECIDED_OF: Mapping[str, str] = {
     What.LEFT_OUT: "a chunk",
     What.EVENTS: "a chunk",
@@ -109,7 +113,7 @@ class Decision(Stored, frozen=True):
     number
         The number that a person looked at; None if nothing is counted.
     reason, who, host, when
-        Why; the login name and the host; UTC as in ISO 8601.
+        Why; the login name and the host; UTC in ISO 8601.
     undone
         Whether this takes back the decision before.
     """
@@ -160,11 +164,21 @@ class Decisions:
             last[one.what, one.subject] = one
         return cls({key: one for key, one in last.items() if not one.undone})
 
-    def why(self, what: What, subject: Subject, number: int = 0) -> str | None:
+    def why(self, what: What, subject: Subject | str, number: int = 0) -> str | None:
         """Return why a person does without `number` of `subject`; None if nobody decided so."""
         one = self.in_force.get((what, str(subject)))
         is_covered = one is not None and (one.number is None or number <= one.number)
         return one.why if one is not None and is_covered else None
+
+    def of_kind(self, *kinds: What) -> list[Decision]:
+        """Return the decisions of some kinds, the oldest subject first."""
+        return [one for one in self.in_force.values() if one.what in kinds]
+
+    def seen(self, of: str, causes: Iterable[Cause]) -> tuple[Cause, ...]:
+        """Return the causes of a downlink, or those of the `SITE`, with who works on them."""
+        found = [(of, cause) for cause in causes]
+        whys = {key: self.why(What.SEEN, key, number) for key, number in open_problems(found).items()}
+        return tuple(replace(cause, seen=whys.get(problem(of, cause)) or "") for _, cause in found)
 
     def left_out(self, downlink: DownlinkId) -> Mapping[ChunkId, str]:
         """Return the chunks of a downlink that are left out, and why."""
@@ -184,8 +198,21 @@ class Decisions:
         return (What.ABANDONED, str(run)) in self.in_force
 
 
+def problem(subject: str, cause: Cause) -> str:
+    """Return what a person can work on, as ``230401001 level0-missing 230401001/00003 level0=2``.
+
+    `subject` is a downlink, or a text that begins with `SITE`.
+    """
+    return f"{subject.split(maxsplit=1)[0]} {cause.facts}"
+
+
+def open_problems(found: Iterable[tuple[str, Cause]]) -> Counter[str]:
+    """Return the problems that need action, and how many causes each has; arguments as for `problem`."""
+    return Counter(problem(*each) for each in found if each[1].verdict is Verdict.ACTION)
+
+
 def decide(
-    work: Path, what: What, subject: Subject, number: int | None, reason: str, *, undone: bool = False
+    work: Path, what: What, subject: Subject | str, number: int | None, reason: str, *, undone: bool = False
 ) -> bool:
     """Publish a decision; return whether this changes anything.
 

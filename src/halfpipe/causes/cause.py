@@ -20,7 +20,8 @@ class Verdict(StrEnum):
 class Cause:
     """One cause: a `code` of the registry, a sentence, what to do next, and since when (Unix seconds; None if unknown).
 
-    `failed` names the jobs that failed, as ``decode_chunk 00001, 00002``, and `log` is the log to look at.
+    `failed` names the jobs that failed, as ``decode_chunk 00001, 00002``, and `log` is the log to look at. `seen` says
+    who works on it, and why it is not done yet (`halfpipe ack`).
     """
 
     code: str
@@ -30,6 +31,12 @@ class Cause:
     since: float | None = None
     failed: str = ""
     log: str = ""
+    seen: str = ""
+
+    @property
+    def facts(self) -> str:
+        """What makes it another cause if it changes: the code, the jobs, and the subjects and numbers to accept."""
+        return " ".join(filter(None, (self.code, self.failed, *self.remedy.accept)))
 
     @property
     def phase(self) -> Phase:
@@ -41,9 +48,10 @@ class Cause:
 
     @property
     def lines(self) -> list[str]:
-        """What to do, then which log to look at, a line each."""
+        """Who works on it, what to do, and which log to look at, a line each; the only source of all screens."""
+        seen = [f"seen: {self.seen}"] if self.seen else []
         log = [f"log: {self.log}"] if self.log else []
-        return [*self.remedy.lines, *log]
+        return [*seen, *self.remedy.lines, *log]
 
     def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
         """Return the error for work that is refused because of this cause; `what` is what was done, or not done."""
@@ -65,4 +73,5 @@ class Cause:
             "first": self.remedy.first,
             "accept": self.remedy.decision,
             "log": self.log,
+            "seen": self.seen,
         }

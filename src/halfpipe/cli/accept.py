@@ -85,7 +85,7 @@ def command(site: Site, words: tuple[str, ...], reason: str | None, undo: bool, 
     found = [
         {"subject": one.subject, "what": str(one.what), "number": one.number}
         | {"reason": one.reason, "who": one.who, "host": one.host, "when": one.when}
-        for one in Decisions.read(site.work).in_force.values()
+        for one in Decisions.read(site.work).of_kind(*map(What, DECIDED_OF))
     ]
     site.listed("decisions", found, count(len(found), "decision"))
 

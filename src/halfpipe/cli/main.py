@@ -34,6 +34,7 @@ VERBS: Mapping[str, Sequence[str]] = {
         "online",
         "hold",
         "accept",
+        "ack",
         "cleanup",
     ],
     "Run the site": ["doctor", "unattended", "ledger", "config"],

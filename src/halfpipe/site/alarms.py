@@ -1,7 +1,8 @@
 """Messages to a person about problems: when one appears, changes or is over, and again while it lasts.
 
-A problem changes when the codes of its causes change, or how many causes have a code. The sentences alone do not count,
-because they contain times and sizes.
+A problem changes when the facts of its causes change, or how many causes have the same facts. The sentences alone do
+not count, because they contain times and sizes. A lasting problem is not repeated while a person works on all its
+causes (`halfpipe ack`).
 
 Which messages are due is a pure function of the messages sent before, the causes now, and the time. The messages sent
 before are kept in a file. If it is deleted, the lasting problems are reported once more.
@@ -12,7 +13,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
@@ -21,6 +22,7 @@ from textwrap import shorten
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import SITE, Decision, Decisions, What, decide, open_problems
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import sentence
 from halfpipe.files.leases import Lease
@@ -30,8 +32,8 @@ from halfpipe.settings import ROOT, Settings
 from halfpipe.status.overview import Told, read_told, write_told
 from halfpipe.words import grouped, utc
 
-SITE = "site "  # prefix of a code: the subject of a cause of the whole site
 COMMAND_SECONDS = 120.0  # time limit of `alarm.command`
+OVER = "it changed or is over"  # why a turn takes back that a person has seen a problem
 MOST_IN_SUBJECT = 100  # letters
 MOST_CAUSES = 10  # of a subject in one mail
 
@@ -92,29 +94,31 @@ def due_messages(
         elif subject not in by_subject:
             messages.append(Message(Occasion.OVER, subject, (), sent.since))
     for subject, causes in by_subject.items():
-        codes, first = sorted(cause.code for cause in causes), min(cause.since or now for cause in causes)
+        facts, first = sorted(cause.facts for cause in causes), min(cause.since or now for cause in causes)
         sent = before.get(subject, Told([], first, now))
-        if not sent.codes:
+        if not sent.facts:
             occasion = Occasion.NEW
-        elif sent.codes != codes:
+        elif sent.facts != facts:
             occasion = Occasion.CHANGED
-        elif abs(now - sent.at) >= remind_seconds:  # also if the clock was set back
+        # Also if the clock was set back.
+        elif abs(now - sent.at) >= remind_seconds and not all(cause.seen for cause in causes):
             occasion = Occasion.LASTS
         else:
             state[subject] = sent
             continue
         messages.append(Message(occasion, subject, tuple(causes), sent.since))
-        state[subject] = Told(codes, sent.since, now)
+        state[subject] = Told(facts, sent.since, now)
     return sorted(messages, key=lambda message: message.subject), state
 
 
 def site_subject(code: str) -> str:
     """Return the subject of a cause of the whole site."""
-    return SITE + code
+    return f"{SITE} {code}"
 
 
 def _name(subject: str) -> str:
-    return f"the site ({subject.removeprefix(SITE)})" if subject.startswith(SITE) else f"downlink {subject}"
+    of, _, code = subject.partition(" ")
+    return f"the site ({code})" if code else f"downlink {of}"
 
 
 def subject_of(messages: Sequence[Message]) -> str:
@@ -199,12 +203,30 @@ class Alarms:
             now, before = time.time(), read_told(self._path)
             urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
             unknown = before.keys() - {only} if only else unknown
+            decisions = Decisions()
+            with suppress(HalfPipeError):  # the site has this as a cause
+                decisions = Decisions.read(self._settings.paths.work)
+            urgent = [
+                (subject, cause)
+                for subject, causes in grouped(urgent).items()
+                for cause in decisions.seen(subject.split()[0], causes)
+            ]
             remind_seconds = self._settings.alarm.remind_hours * 3600
             messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
             if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
                 return  # the next turn tries again
+            self._forget(decisions.of_kind(What.SEEN), messages)
             if sent != before:
                 try:
                     write_told(self._path, sent)
                 except (HalfPipeError, OSError) as error:
                     self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
+
+    def _forget(self, seen: Iterable[Decision], messages: Iterable[Message]) -> None:
+        """Take back that a person works on problems that changed or are over."""
+        for subject, causes in ((one.subject, one.causes) for one in messages):
+            now = open_problems((subject, cause) for cause in causes)
+            for one in seen:
+                if f"{one.subject} ".startswith(f"{subject} ") and now[one.subject] != one.number:
+                    with suppress(HalfPipeError):  # another turn has done it
+                        decide(self._settings.paths.work, one.what, one.subject, None, OVER, undone=True)

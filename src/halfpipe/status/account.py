@@ -133,7 +133,8 @@ def _account(of: DownlinkFacts, of_files: Sequence[Cause]) -> Account:
         found = [
             replace(each, text=f"{each.text}. {COSTS}") if each.remedy.hands_off else each for each in found
         ]
-    causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
+    worst_first = sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION)
+    causes = of.survey.decisions.seen(of.id, worst_first)
     chunks = _chunks(of)
     runs = handed_off.runs if handed_off else ()
     one = Account(

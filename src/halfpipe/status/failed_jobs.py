@@ -167,7 +167,7 @@ def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, C
 
     def key(downlink: DownlinkId, cause: Cause) -> object:
         why = cause.text.removeprefix(f"{cause.failed}: ")
-        return (cause.code, why, cause.remedy.first) if cause.failed else (downlink, cause)
+        return (cause.code, why, cause.remedy.first, cause.seen) if cause.failed else (downlink, cause)
 
     for several in grouped((key(*each), each) for each in found).values():
         downlinks, one = [downlink for downlink, _ in several], several[0][1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decisions import What
+from halfpipe.decisions import SITE, What
 from halfpipe.downlink.closed import write_closed
 from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.files import typed
@@ -75,8 +75,10 @@ def overview(
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    of_site = list(site_troubles(survey, {one.downlink: one.at_level1 for one in accounts if one.at_level1}))
-    return Overview(tuple(worst_first), tuple(of_site))
+    of_site = (*site_troubles(survey, {one.downlink: one.at_level1 for one in accounts if one.at_level1}),)
+    with suppress(HalfPipeError):  # the site has this as a cause
+        of_site = survey.decisions.seen(SITE, of_site)
+    return Overview(tuple(worst_first), of_site)
 
 
 def known(survey: Survey) -> list[DownlinkId]:
@@ -119,9 +121,9 @@ def note_closed(survey: Survey, accounts: Iterable[Account]) -> None:
 
 
 class Told(Stored, frozen=True):
-    """The last message about a subject: the codes of its causes in order, when they began, and when it was sent."""
+    """The last message about a subject: the facts of its causes in order, when they began, and when it was sent."""
 
-    codes: list[str]
+    facts: list[str]
     since: float
     at: float
 

@@ -87,7 +87,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
         has += f", {one.waiting:,} waiting" if one.waiting is not None else ", waiting not known"
         lines.append(f"{dl}: {one.state}{has if one.handoff is not None else ''}")
         wants += [
-            "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.lines])
+            "\n    ".join([f"{dl} needs action: {cause.text}", *cause.lines])
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]

@@ -73,7 +73,7 @@ def test_each_document_has_a_schema_with_the_version() -> None:
 def test_a_schema_that_changes_needs_a_new_version() -> None:
     own = json.loads((ROOT / "src" / "halfpipe" / "cli" / "documents.json").read_bytes())
     defined = json.dumps(own["$defs"], sort_keys=True)
-    sums = {3: "a2e69b01d7dfb11d"}
+    sums = {3: "8d638712681d3400"}
     assert hashlib.sha256(defined.encode()).hexdigest()[:16] == sums[DOCUMENTS], (
         "a new optional key: only a new sum; a key that goes or means something else: raise DOCUMENTS, too"
     )

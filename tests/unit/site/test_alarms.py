@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decisions import Decisions, What, decide, open_problems
 from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.site.alarms import (
@@ -95,6 +96,46 @@ def test_a_problem_changes_with_its_codes_and_not_with_its_words() -> None:
     )
 
 
+def test_what_a_person_works_on_is_not_repeated_until_it_changes(tmp_path: Path) -> None:
+    settings, said = Settings(Paths(tmp_path, tmp_path), alarm=Alarm(remind_hours=1e-12)), Messages()
+
+    def missing(events: int) -> Cause:
+        return Cause(
+            "events-missing", Verdict.ACTION, "lost", Remedy(accept=[f"230401001/00003 events={events}"])
+        )
+
+    def report(*found: Cause) -> list[str]:
+        """Return the mails of a turn."""
+        before = len(said)
+        Alarms(settings, said).report([("230401001", cause) for cause in found])
+        return said[before:]
+
+    def acknowledge(*found: Cause) -> None:
+        for problem, number in open_problems(("230401001", cause) for cause in found).items():
+            assert decide(tmp_path, What.SEEN, problem, number, "archive called")
+
+    failed = CAUSES[0]
+    assert [len(report(failed, missing(12))) for _ in range(2)] == [1, 1]
+    acknowledge(failed)
+    (mail,) = report(failed, missing(12))
+    assert (mail.count("seen: archive called ("), ", still (since " in mail) == (1, True)
+    acknowledge(missing(12))
+    assert report(failed, missing(12)) == []
+    (mail,) = report(failed, missing(13))
+    assert (mail.count("seen: "), ", changed (since " in mail) == (1, True), "more events are lost"
+    assert report(failed, missing(13)), "the others are not noted"
+    assert len(report(failed, failed)) == 1, "a second one"
+    assert Decisions.read(tmp_path).in_force == {}
+    acknowledge(failed, failed)
+    assert report(failed, failed) == []
+    Alarms(settings, said).report_site("silence", CAUSES[:1])
+    Alarms(settings, said).report([], {"230401001"})
+    assert report(failed, failed) == [], "a turn that does not know the downlink changes nothing"
+    (mail,) = report()
+    assert ": over; " in mail
+    assert len(report(failed, failed)) == 1, "it comes again"
+
+
 def test_a_clock_that_was_set_back_does_not_stop_reminders() -> None:
     _, state = due_messages({}, [("230401001", CAUSES[0])], 100 * DAY, DAY)
     messages, _ = due_messages(state, [("230401001", CAUSES[0])], 2 * DAY, DAY)
@@ -120,7 +161,7 @@ def test_a_mail_begins_with_what_is_new() -> None:
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)
 
 
-MISSPELT = json.dumps({"sent": {"x": {"code": ["failed"], "since": 1.0, "at": 2.0}}})
+MISSPELT = json.dumps({"sent": {"x": {"fact": ["failed"], "since": 1.0, "at": 2.0}}})
 
 
 def test_sent_messages_are_remembered_and_a_damaged_file_repeats_them(tmp_path: Path) -> None:
