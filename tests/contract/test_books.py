@@ -508,13 +508,13 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     site.halfpipe(*(re.sub("shrunk=.*", "shrunk=2", word) for word in words)).bad()
     site.halfpipe(*words[:-1], "a test, says N. N.").good()
     site.process(FIRST, again=True)
-    run, notes = entry(site, FIRST), site.causes(FIRST)
+    run = entry(site, FIRST)
     last = run.spans[-1].last
     assert last <= 1060
     assert closed(site, FIRST) == ((last + 1, 1102),)
     assert str(run.accepted).startswith("a test, says N. N. (")
     assert run.loss == 51 - run.events > 0
-    assert notes["shrunk"].verdict is notes["closed"].verdict is Verdict.NOTE
+    assert site.causes(FIRST)["shrunk"].verdict is Verdict.NOTE
     # Processed again the downlink delivers the same, and the accepted loss is kept.
     site.process(FIRST, again=True)
     again = entry(site, FIRST)
@@ -526,9 +526,9 @@ def test_an_accepted_loss_stays_closed_until_it_is_reopened(tmp_path: Path) -> N
     before = site.staged(SECOND)
     assert before == case.steps[1].expected.files, "as if nothing had been lost"
     site.halfpipe("accept", f"{FIRST}/{RUN}", "reopened").bad()
-    (remedy,) = site.causes(FIRST)["closed"].remedy.do
-    site.halfpipe(*shlex.split(remedy)[1:]).good()
-    assert "closed" not in site.causes(FIRST)
+    reopen, _ = site.causes(SECOND)["closed"].remedy.do
+    site.halfpipe(*shlex.split(reopen)[1:]).good()
+    assert "closed" not in site.causes(SECOND)
     site.halfpipe("accept", f"{FIRST}/{RUN}", "reopened", "--reason", "again").bad()
     site.process(SECOND, again=True)
     assert last < entry(site, SECOND).spans[0].first <= 1102, "now they go with the second downlink"

@@ -65,7 +65,6 @@ SAID: dict[str, set[str]] = {
     rf"work/{ID}/ledger\.json": {"ledger-lacks"},
     rf"work/runs/{RUN}/{ID}/datagrams\.idx": {"damaged", "format", "missing-input"},
     rf"work/runs/{RUN}/{ID}/manifest\.json": {"damaged", "format", *SECOND},
-    r"work/force/.*": set(),
     rf"stage/({ID}|chunktokens)/.*": {"stage-differs", "stage-gone"},
 }
 

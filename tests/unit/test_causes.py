@@ -88,7 +88,7 @@ def test_every_code_in_the_source_is_registered_and_every_registered_code_is_use
 
 
 def test_decisions_by_code_know_no_other_codes() -> None:
-    decided = [outstanding.BLOCKING, plan_causes.REPORTED, failed_jobs.TOLD, recap.CUT_OFF, LOST]
+    decided = [outstanding.BLOCKING, plan_causes.UNREPORTED, failed_jobs.TOLD, recap.CUT_OFF, LOST]
     decided += [batches.LEFT, batches.MEMORY, *LIGHTS.values()]
     assert set().union(*decided) - CODES.keys() == set()
 

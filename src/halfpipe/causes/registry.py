@@ -147,7 +147,7 @@ _TEXTS: Mapping[Phase, Mapping[str, tuple[str, str]]] = {
             "Restore the input that is missing, or accept the loss with halfpipe accept.",
         ),
         "closed": (
-            "Sequences that a downlink delivered before and does not deliver now are closed to other downlinks.",
+            "Known events are closed to other downlinks: one downlink delivered them before and does not deliver them now.",
             "After Level-1 has rolled the events back, reopen them with halfpipe accept.",
         ),
         "deliveries-overlap": (
@@ -226,7 +226,7 @@ _TEXTS: Mapping[Phase, Mapping[str, tuple[str, str]]] = {
         ),
         "token-left": (
             "A token keeps Level-1 from retiring a run (halfpipe status --check).",
-            "Make the receipt again, or move the token away if it is not HalfPipe's.",
+            "Make the receipt again with the command of the message.",
         ),
         "level1-stream": (
             "The state of Level-1's stream, as submit.check prints it (halfpipe status --check of one downlink).",

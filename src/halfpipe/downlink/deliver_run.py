@@ -200,11 +200,12 @@ class Attempt:
         LeaseLostError
             If another process has taken a lease over. Nothing was staged.
         """
-        known, downlink, context = self.known, self.downlink, self.known.context
+        known = self.known
+        context = known.context
         planned = self.plan()
         self._check_leases()  # a process that took a lease over may have written its own merged index
         # From here on all downlinks know the events of this one.
-        known.indexes[downlink].save(context.work, context.run, downlink)
+        known.indexes[self.downlink].save(context.work, context.run, self.downlink)
         release_memory()
         for reason in planned.refused:
             log.warning(
@@ -219,7 +220,7 @@ class Attempt:
             )
         if planned.refused:
             self._check_leases()
-            return known.recorded.publish(self.closed(planned, self.described(planned, planned.before, ())))
+            return known.recorded.publish(self.closed(planned, self.described(planned, ())))
         return self.stage(planned)
 
     def plan(self) -> Planned:
@@ -230,13 +231,17 @@ class Attempt:
         HalfPipeError
             As `merge_and_deliver`. Nothing was changed.
         """
-        known, downlink = self.known, self.downlink
-        settings, run, decisions = known.context.settings, known.context.run, known.context.decisions
+        known = self.known
+        downlink = self.downlink
+        settings = known.context.settings
+        run = known.context.run
+        decisions = known.context.decisions
         if unreadable := next(iter(known.recorded.unreadable.values()), None):
             raise StateError(
                 f"{unreadable.text}. Nothing was delivered.", unreadable.remedy, code="other-system"
             )
-        events, recorded = known.events_for(downlink), known.recorded.latest()
+        events = known.events_for(downlink)
+        recorded = known.recorded.latest()
         abandoned = decisions.is_abandoned(run)
         rows = all_known(events, downlink)
         decision = decide(
@@ -271,19 +276,14 @@ class Attempt:
             events, rows, decision, records, files, moot, before, loss, accepted, refused, abandoned
         )
 
-    def described(self, planned: Planned, before: Delivery | None, made: Sequence[EventFile]) -> Delivery:
-        """Return the delivery without its books.
+    def described(self, planned: Planned, made: Sequence[EventFile]) -> Delivery:
+        """Return the delivery with the event files `made`, without its books.
 
-        Parameters
-        ----------
-        planned
-            What was planned.
-        before
-            If Level-1 would refuse the run, the delivery that stays in force; None if there is none.
-        made
-            The event files.
+        If Level-1 would refuse the run, the files of the delivery before stay in force.
         """
-        known, downlink, decision = self.known, self.downlink, planned.decision
+        known = self.known
+        downlink = self.downlink
+        decision = planned.decision
         index = known.indexes[downlink]
         utc = decision.events["utc"]
         what = Delivery(
@@ -313,8 +313,7 @@ class Attempt:
         )
         if not planned.refused:
             return what
-        if before is None:
-            return replace(what, spans=(), counts={}, files=(), times=None, window=None)
+        before = planned.before or Delivery(downlink, 0, (), {}, counts={})
         return replace(
             what,
             spans=before.spans,
@@ -328,7 +327,8 @@ class Attempt:
 
     def _contradictions(self) -> tuple[Contradiction, ...]:
         """Return the datagrams that other downlinks contain with other sequences."""
-        indexes, found = self.known.indexes, list[Contradiction]()
+        indexes = self.known.indexes
+        found = list[Contradiction]()
         for downlink in indexes.keys() - {self.downlink}:
             pairs = contradictions(indexes[self.downlink].datagrams, indexes[downlink].datagrams)
             found += (
@@ -339,7 +339,8 @@ class Attempt:
 
     def closed(self, planned: Planned, delivery: Delivery) -> Delivery:
         """Return the delivery with the books of the run as they are after it."""
-        known, settings = self.known, self.known.context.settings
+        known = self.known
+        settings = known.context.settings
         recorded = known.recorded.with_next(delivery)
         groups = undelivered(
             known.all_datagrams.segments(),
@@ -353,28 +354,29 @@ class Attempt:
         books = books_of(
             planned.rows, groups, recorded.latest(), planned.events, is_refused=bool(planned.refused)
         )
-        if books.due:  # the next delivery changes them
-            return replace(delivery, books=books)
-        state = state_of(settings, known.context.decisions, known.context.run, recorded)
+        state = None
+        if not books.due:  # the next delivery changes them
+            state = state_of(settings, known.context.decisions, known.context.run, recorded)
         return replace(delivery, books=books, state=state)
 
     def stage(self, planned: Planned) -> Record:
         """Write the event files, record the delivery, and replace the files in the stage."""
-        known, downlink, decision = self.known, self.downlink, planned.decision
-        run, settings = known.context.run, known.context.settings
+        known = self.known
+        downlink = self.downlink
+        run = known.context.run
+        settings = known.context.settings
         place = settings.paths.stage
         header = event_files.Header(downlink, planned.moot, settings.merge.latc_override)
-        now = {file.name for file in planned.files}
-        now |= {
-            file.name for dl, each in known.recorded.latest().items() if dl != downlink for file in each.files
-        }
-        stale = known.recorded.names(downlink) - now
+        kept = [*planned.files]  # another downlink may deliver a file of the same name
+        for other, delivery in known.recorded.latest().items():
+            kept += delivery.files if other != downlink else ()
+        stale = known.recorded.names(downlink) - {file.name for file in kept}
         with stage.scratch(place, downlink, run.l1) as home:
             log.info("run %s: writing %d event files", run, len(planned.files))
             made = event_files.write_all(
-                planned.records, decision.files, planned.files, header, home, self.threads
+                planned.records, planned.decision.files, planned.files, header, home, self.threads
             )
-            delivery = self.closed(planned, self.described(planned, None, made))
+            delivery = self.closed(planned, self.described(planned, made))
             self._check_leases()
             record = known.recorded.publish(delivery)
             # This fails if another process took a lease over and removed this scratch: its files stay.

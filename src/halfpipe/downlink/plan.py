@@ -20,7 +20,6 @@ from halfpipe.decisions import Decisions, Subject, What, offer
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
-from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import changed, modified, names_in
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
@@ -391,21 +390,6 @@ class Plan:
         """Whether the files in the stage are those of this working directory; False on a bare mount point."""
         return self.stage_trouble is None or self.stage_trouble.code == "restored"
 
-    @cached_property
-    def switches(self) -> list[str]:
-        """The names in the directory of switches for all downlinks, in order."""
-        return sorted(names_in(self.work / "halts"))
-
-    @cached_property
-    def every_lease(self) -> list[leases.Found]:
-        """All leases."""
-        return leases.all_leases(self.work)
-
-    @cached_property
-    def held(self) -> dict[halts.Switch, Cause]:
-        """The kinds of work of all downlinks that a switch holds."""
-        return halts.causes(self.work)
-
     def of(self, downlink: str) -> DownlinkPlan:
         """Return the plan of one downlink, from the files that exist now, except in places that are `closed`."""
         dl = DownlinkId(downlink)
@@ -510,10 +494,6 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
     source = next(filter(os.path.isfile, places), None)  # also if it is closed
     if source is None:
         of = Plan(settings).of(downlink)
-        if odd := next(filter(os.path.lexists, places), None):
-            raise MissingInputError(
-                f"{odd} is neither a file nor a link to one.", Remedy(first="Have it copied again")
-            )
         if not of.retdefs:
             raise no_retdefs(of)
         raise MissingInputError(

@@ -16,20 +16,12 @@ from halfpipe.downlink.handoff_causes import HOUR, warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.errors import Remedy, StageError
 from halfpipe.files import leases
+from halfpipe.files.reading import names_in
 from halfpipe.ids import ChunkId
 from halfpipe.words import count, first_names
 
-# Codes that a command reports for a named downlink, although it processes the downlink.
-REPORTED = {
-    "waits-retdef",
-    "no-retdefs",
-    "file-system",
-    "retdef-elsewhere",
-    "retdef-new",
-    "retdef-reissued",
-    "misspelt",
-    "stage-foreign",
-}
+# Codes that a command does not report for a downlink that it names: it reports the switches in another way.
+UNREPORTED = {"settling", "held"}
 
 
 def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
@@ -91,7 +83,7 @@ def report(of: DownlinkPlan, say: Callable[[str], object]) -> None:
         Prints a line: a cause, a switch, or that Level-1 already has a hand-off.
     """
     held = [of.held[switch] for switch in (Switch.STAGE, Switch.L1) if switch in of.held]
-    found = [cause for cause in (*troubles(of, time.time()), *reissued(of)) if cause.code in REPORTED]
+    found = [cause for cause in (*troubles(of, time.time()), *reissued(of)) if cause.code not in UNREPORTED]
     for line in (
         *(f"downlink {of.downlink}: {cause.text}" for cause in held),
         *(
@@ -129,11 +121,11 @@ def general_causes(plan: Plan) -> Iterator[Cause]:
     """Yield the causes that belong to no single downlink: the search path, switches for all downlinks, other leases."""
     for home, why in plan.closed.items():
         yield _unreadable(home, why)
-    for name in plan.switches:
+    for name in sorted(names_in(plan.work / "halts")):
         if halts.is_misspelt(name, None):
             yield _misspelt(plan.work / "halts" / name, None)
-    yield from plan.held.values()
-    for found in plan.every_lease:
+    yield from halts.causes(plan.work).values()
+    for found in leases.all_leases(plan.work):
         if found.lives and not found.ours and not found.name.startswith("downlink-"):
             yield Cause("in-progress", Verdict.NOTE, f"{found.name} is in progress: {found}")
 

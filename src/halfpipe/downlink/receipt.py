@@ -5,7 +5,7 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -40,8 +40,6 @@ from halfpipe.run.hand_offs import (
 from halfpipe.settings import Settings
 from halfpipe.version import __version__
 from halfpipe.words import SIMULATED, aligned
-
-Exceptions = Counter[tuple[RunId, str]]  # of decoders, by run and kind
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +77,7 @@ def hand_off(
     retdefs = Plan(settings).of(downlink).numbers
     for finding in unbalanced.findings(downlink, decoded, delivered, retdefs):
         raise finding.refused(f"Downlink {downlink} was not handed off.")
-    exceptions = _exceptions(decoded)
-    put_texts = partial(_put_texts, settings, lease, downlink, chunks, exceptions, output)
+    put_texts = partial(_put_texts, settings, lease, downlink, decoded, output)
     number = max((one.delivery.handoff for one in delivered), default=1)
     last = last_hand_off(work, downlink)
     if last is not None and last.number >= number:
@@ -196,25 +193,19 @@ def save(
     remove_tree(work / paths.replaced(downlink))
 
 
-def _exceptions(chunks: Iterable[Chunk]) -> Exceptions:
-    """Count the errors that decoders reported, by run and kind."""
-    found: Exceptions = Counter()
-    for chunk in chunks:
-        for run, kinds in chunk.log.exceptions.items():
-            found.update({(run, kind): count for kind, count in kinds.items()})
-    return found
-
-
 def _put_texts(
     settings: Settings,
     lease: Lease,
     downlink: DownlinkId,
-    chunks: Sequence[ChunkId],
-    exceptions: Exceptions,
+    chunks: Sequence[Chunk],
     output: IO[str],
     named: Sequence[HandedRun],
 ) -> tuple[Text, ...]:
     """Write all texts that name the runs of `named`, put them into the stage, and describe them."""
+    exceptions = Counter[tuple[RunId, str]]()
+    for chunk in chunks:
+        for run, kinds in chunk.log.exceptions.items():
+            exceptions.update({(run, kind): count for kind, count in kinds.items()})
     with stage.scratch(settings.paths.stage, downlink, "texts") as home:
         for name, content in texts(named, exceptions).items():
             write_text(home / paths.text(name, downlink), content)
@@ -224,8 +215,9 @@ def _put_texts(
             write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
         windows = [one.delivery.window for one in named if one.delivery.window]
         if settings.magic7.command is not None and windows:
-            window = min(first for first, _ in windows), max(last for _, last in windows)
-            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0]))
+            begins, ends = zip(*windows, strict=True)
+            window = (min(begins), max(ends))
+            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0].chunk))
             with replacing(home / paths.text("magic7", downlink)) as out:
                 lines = magic7.write(magic7.command(settings, retdef, window), out, output)
             if not lines:
@@ -260,7 +252,7 @@ def table(last: HandOff) -> str:
     return "\n".join([head, *aligned(rows)])
 
 
-def texts(named: Iterable[HandedRun], exceptions: Exceptions | None = None) -> dict[str, str]:
+def texts(named: Iterable[HandedRun], exceptions: Mapping[tuple[RunId, str], int]) -> dict[str, str]:
     """Return the texts that name some runs, by their names without downlink.
 
     Errors of decoders are in `chunk_exceptions`, one line per run and kind, ``r%010d kind count``. Without errors there
@@ -269,9 +261,14 @@ def texts(named: Iterable[HandedRun], exceptions: Exceptions | None = None) -> d
     Level-1 fails a whole delivery on a line that it cannot read, so there are no blank lines, and a run is retired only
     if the same hand-off stages files of it.
     """
-    delivered, retired, gaps, times, keys = (list[str]() for _ in range(5))
+    delivered = list[str]()
+    retired = list[str]()
+    gaps = list[str]()
+    times = list[str]()
+    keys = list[str]()
     for one in named:
-        run, made = one.run.l1, one.delivery
+        run = one.run.l1
+        made = one.delivery
         if not made.epus:
             continue
         delivered.append(f"{run} {made.events} {made.books.in_texts} {made.kind}")
@@ -294,4 +291,4 @@ def texts(named: Iterable[HandedRun], exceptions: Exceptions | None = None) -> d
         lines["chunk_exceptions"] = [
             f"{run.l1} {kind} {count}" for (run, kind), count in sorted(exceptions.items())
         ]
-    return {name: "".join(line + "\n" for line in of_text) for name, of_text in lines.items()}
+    return {name: "".join(f"{line}\n" for line in of_text) for name, of_text in lines.items()}

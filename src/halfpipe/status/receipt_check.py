@@ -22,14 +22,14 @@ from halfpipe.downlink.stage_look import (
     tokens_of,
 )
 from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rebuild, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError, rebuild, rerun
 from halfpipe.files.advice import put_aside
-from halfpipe.files.reading import names_in, sha256
+from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.attempts import Attempts
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.hand_offs import HandOff, is_handed_off, last_hand_off
+from halfpipe.run.hand_offs import HandOff, last_hand_off
 from halfpipe.run.merged_index import read_published
 from halfpipe.run.stage import halt_cleanup_tokens
 from halfpipe.settings import Settings
@@ -136,9 +136,6 @@ class Check:
         submitted = is_submitted(last, record)
         for halt in sorted(halt_cleanup_tokens(stage, self.downlink)):
             yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(self.downlink, "receipt"))
-        for one in last.runs:
-            if not one.delivery.origin:  # otherwise the other system's tokens are not recorded
-                yield from _stray_tokens(self.settings, self.downlink, one.run)
         home = stage / paths.staged(self.downlink)
         if home.is_dir():
             self.checked["staged file"] += sum(len(one.delivery.files) for one in last.runs if one.named)
@@ -159,22 +156,3 @@ def _note(code: str, path: Path, what: str) -> Cause:
 def _damage(error: StateError) -> Cause:
     """Return the cause for a record that cannot be used; the account may report the same."""
     return Cause(DAMAGED, Verdict.ACTION, error.text, error.remedy)
-
-
-def _stray_tokens(settings: Settings, downlink: DownlinkId, run: RunId) -> Iterator[Cause]:
-    """Yield the tokens of a run that no delivery created; only for the run's latest downlink, so each appears once."""
-    work = settings.paths.work
-    home = settings.paths.stage / paths.tokens(run.l1)
-    tokens = sorted(names_in(home))  # before the records, because others may be staging files of this run
-    deliveries = Deliveries(work, run, only_look=True)
-    if not tokens or downlink != max(deliveries.latest(), default=downlink):
-        return
-    ours = {Path(file.name).stem for each in deliveries.deliveries for file in each.files}
-    halts = Path(paths.halt_cleanup(run.l1, "")).name
-    for token in tokens:
-        of = token.removeprefix(halts)
-        begun = DownlinkId.matches(of) and ((work / of).is_dir() or is_handed_off(work, DownlinkId(of)))
-        if token not in ours and not begun:
-            what = f"HalfPipe did not put it there, and Level-1 cannot retire run {run} ({run.l1}) while it is there"
-            remedy = Remedy(f"ls -l {home / token}", first="See whose it is, and move it away")
-            yield fault("token-left", home / token, what, remedy)

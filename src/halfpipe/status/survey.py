@@ -160,10 +160,7 @@ class Survey:
 
 def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     """Return whether a downlink has no receipt and no chunks. An interrupted one still has chunks."""
-    has_receipt = (work / paths.receipt(downlink)).exists() or any(
-        (work / paths.receipts(downlink)).glob("*.json")
-    )
-    return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
+    return not names_in(work / paths.receipts(downlink)) and not (work / paths.chunks(downlink)).is_dir()
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     with pytest.raises(MissingInputError, match="00004"):
         retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
     (link := home / paths.retdef(DL, ChunkId.of(4))).symlink_to("nowhere")
-    with pytest.raises(MissingInputError, match=f"^{link} is neither"):
+    with pytest.raises(MissingInputError, match="00005"):
         retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
     link.unlink()
     decide(work, What.LEFT_OUT, Subject(DL, chunk=ChunkId.of(3)), None, "it came", undone=True)

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -170,7 +169,7 @@ DELIVERY = Delivery(
 
 
 def texts(**change: Any) -> dict[str, str]:
-    return receipt.texts([HandedRun(LPA, replace(DELIVERY, **change), "")])
+    return receipt.texts([HandedRun(LPA, replace(DELIVERY, **change), "")], {})
 
 
 def retired(**change: Any) -> str:
@@ -200,6 +199,6 @@ def test_how_many_lines_there_are_and_none_is_blank() -> None:
 
 
 def test_exceptions_of_decoders_stand_in_a_text_of_their_own() -> None:
-    assert "chunk_exceptions" not in receipt.texts([])
-    found = receipt.texts([], Counter({(LPA, "PktRetriever"): 3, (LPA, "DFI"): 1}))
+    assert "chunk_exceptions" not in receipt.texts([], {})
+    found = receipt.texts([], {(LPA, "PktRetriever"): 3, (LPA, "DFI"): 1})
     assert found["chunk_exceptions"] == "r0741234567 DFI 1\nr0741234567 PktRetriever 3\n"

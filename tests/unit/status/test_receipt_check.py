@@ -13,9 +13,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.hand_offs import Text
 from halfpipe.run.merged_index import MergedIndex
 from halfpipe.status.account import COSTS, account
@@ -259,12 +258,6 @@ def test_a_token_that_keeps_level_1_waiting(site: Site) -> None:
     (finding,) = found(site)
     halt.unlink()
     assert (finding.code, path_of(finding)) == ("token-left", halt)
-    for name in ("r0741234567-left-by-a-person", "haltCleanup-230101001"):
-        stray = site.stage / paths.tokens(RUN.l1) / name
-        stray.touch()
-        finding = next(one for one in found(site) if path_of(one) == stray)
-        stray.unlink()
-        assert (finding.code, str(RUN) in finding.text) == ("token-left", True)
     assert found(site) == []
 
 
@@ -325,12 +318,3 @@ def test_a_file_of_somebody_else_is_one_cause(site: Site) -> None:
     (cause,) = examined(site)
     assert (cause.code, path_of(cause)) == ("stage-foreign", stray)
     assert "older than a minute" in cause.remedy.first, "another host may have staged it just now"
-
-
-def test_a_foreign_token_is_named_at_the_latest_downlink_of_its_run_only(site: Site) -> None:
-    stray = site.stage / paths.tokens(RUN.l1) / "left-by-a-person"
-    stray.touch()
-    assert [path_of(one) for one in found(site)] == [stray]
-    later = Delivery(DownlinkId("240601002"), 1, (Interval(1, 2),), {})
-    Deliveries(site.work, RUN).publish(later)
-    assert stray not in [path_of(one) for one in found(site)]

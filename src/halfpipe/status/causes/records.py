@@ -10,7 +10,6 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.handoff_causes import overlaps
 from halfpipe.errors import HalfPipeError, Remedy, rebuild, rerun
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import DeliveryHistory
 from halfpipe.run.hand_offs import HandedRun
 from halfpipe.run.online_record import OnlineState
 from halfpipe.status.survey import DownlinkFacts, RunFacts
@@ -45,7 +44,7 @@ def run_causes(of: DownlinkFacts) -> Iterator[Cause]:
             continue
         if of.handed_off is not None:
             yield from _not_as_delivered(of, handed[run], facts)
-        yield from _noted(of.id, handed[run], facts.deliveries)
+        yield from _noted(of.id, handed[run])
 
 
 def online_causes(of: DownlinkFacts, run: RunId) -> Iterator[Cause]:
@@ -86,8 +85,8 @@ def _not_as_delivered(of: DownlinkFacts, one: HandedRun, facts: RunFacts) -> Ite
         yield Cause("damaged", Verdict.ACTION, text, rebuild(of.id))
 
 
-def _noted(downlink: DownlinkId, one: HandedRun, deliveries: DeliveryHistory) -> Iterator[Cause]:
-    """Yield notes and problems of a delivery; a release since then opens closed sequences."""
+def _noted(downlink: DownlinkId, one: HandedRun) -> Iterator[Cause]:
+    """Yield that a delivery was refused, or that its loss was accepted."""
     run, made = one.run, one.delivery
     if made.refused:
         yield Cause(
@@ -102,12 +101,4 @@ def _noted(downlink: DownlinkId, one: HandedRun, deliveries: DeliveryHistory) ->
             "shrunk",
             Verdict.NOTE,
             f"run {run} was delivered with fewer events than before. This was accepted: {made.accepted}",
-        )
-    if closed := deliveries.closed(downlink):
-        spans = ", ".join(f"{span.first} to {span.last}" for span in closed)
-        yield Cause(
-            "closed",
-            Verdict.NOTE,
-            f"sequences {spans} of run {run} were delivered before and not now, and stay closed to other downlinks",
-            Remedy(f'halfpipe accept {downlink}/{run} reopened --reason "..."'),
         )
