@@ -147,7 +147,7 @@ _TEXTS: Mapping[Phase, Mapping[str, tuple[str, str]]] = {
             "Restore the input that is missing, or accept the loss with halfpipe accept.",
         ),
         "closed": (
-            "Known events are closed to other downlinks: one downlink delivered them before and does not deliver them now.",
+            "No downlink delivers events in sequences that one downlink delivered before and does not deliver now.",
             "After Level-1 has rolled the events back, reopen them with halfpipe accept.",
         ),
         "deliveries-overlap": (
