@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import time
 from pathlib import Path
@@ -168,12 +167,6 @@ def test_a_file_that_is_cut_between_two_packets_is_reported(site: Site) -> None:
     told = site.halfpipe("status", f"dl={DL}")
     assert (told.status, utc(span.end)[11:] in told.said) == (1, True), told.said
     assert {group["do"] for group in site.told("explain", DL)["groups"]} == {*cause.remedy.do}
-    accept, *_ = cause.remedy.accept
-    site.halfpipe(*shlex.split(cause.remedy.decision)[1:]).good()
-    assert causes(site)["level0-missing"].verdict is Verdict.NOTE
-    undo = (accept.partition("=")[0].split(), "--undo", "--reason", "the disk is back")
-    site.halfpipe("accept", *undo[0], *undo[1:]).good()
-    assert causes(site)["level0-missing"].verdict is Verdict.ACTION
     file.write_bytes(whole)
     check_repaired(site)
 
@@ -194,14 +187,9 @@ def test_events_that_are_gone_for_good_are_accepted_by_their_number(site: Site) 
     first = found()
     assert (first.code, first.verdict) == ("events-missing", Verdict.ACTION)
     assert first.remedy.accept == (f"{GOLDEN_DL}/00001 {What.EVENTS}=1",)
-    words = shlex.split(first.remedy.decision.replace("...", "lost in the decoder"))
-    stale = [word.replace("=1", "=2") for word in words[1:]]
-    site.halfpipe(*stale).bad()
-    site.halfpipe(*words[1:]).good()
-    site.halfpipe(*words[1:]).good()
-    assert len(list((site.work / paths.DECISIONS).iterdir())) == 1, "twice is the same as once"
+    site.decide(f"{GOLDEN_DL}/00001", What.EVENTS, 1)
     assert (found().code, found().verdict) == ("events-missing", Verdict.NOTE)
-    assert "lost in the decoder (" in found().text
+    assert "; lost: a test, says N. N. (" in found().text
     (index,) = chunk.indexes()
     more = replace(index, missing_events=index.missing_events + 1)
     assert found(replace(chunk, files=(more,))).verdict is Verdict.ACTION
@@ -225,13 +213,14 @@ def test_late_events_are_delivered_or_ignored_by_their_number(site: Site) -> Non
     cause = site.causes(downlink)["late-events"]
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
     (accept,) = cause.remedy.accept
-    subject, what = accept.split()
-    assert what == f"{What.LATE}={events}"
-    site.halfpipe("accept", subject, what, "--reason", "...").good()
+    subject, _ = accept.split()
+    site.decide(subject, What.LATE, events)
     cause = site.causes(downlink)["late-events"]
-    assert (cause.verdict, "; not delivered: ... (" in cause.text) == (Verdict.NOTE, True)
+    assert (cause.verdict, "; not delivered: a test, says N. N. (" in cause.text) == (Verdict.NOTE, True)
     site.decide(subject, What.LATE, events - 1)
     assert site.causes(downlink)["late-events"].verdict is Verdict.ACTION, "there are more of them"
+    (listed,) = site.told("accept")["decisions"]
+    assert listed["covers"] == f"{events - 1} of {events}"
     (do,) = {group["do"] for group in site.told("explain", downlink)["groups"] if group["kind"] == "late"}
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()

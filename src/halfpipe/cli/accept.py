@@ -12,7 +12,7 @@ from halfpipe.decisions import DECIDED_OF, Decisions, Subject, What, decide
 from halfpipe.errors import IdError
 from halfpipe.run import deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.status.deciding import offers, refuse_unfit
+from halfpipe.status.deciding import covered, offers, refuse_unfit
 from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
@@ -82,9 +82,10 @@ def command(site: Site, words: tuple[str, ...], reason: str | None, undo: bool, 
             click.echo(f"to deliver at once: snakemake dl={last}{ledger} -R deliver_run", err=True)
         elif what in AGAIN:
             click.echo(f"next: snakemake dl={subject.downlink}", err=True)
+    covers = covered(site.settings)
     found = [
-        {"subject": one.subject, "what": str(one.what), "number": one.number}
-        | {"reason": one.reason, "who": one.who, "host": one.host, "when": one.when}
+        {"subject": one.subject, "what": str(one.what), "number": one.number, "covers": covers(one)}
+        | {"who": one.who, "host": one.host, "when": one.when, "reason": one.reason}
         for one in Decisions.read(site.work).of_kind(*map(What, DECIDED_OF))
     ]
     site.listed("decisions", found, count(len(found), "decision"))

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
@@ -12,6 +13,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
 from halfpipe.downlink.submit import stream
+from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
@@ -111,6 +113,8 @@ def command(
         "site": found.site,
     }
     if checks:
+        with suppress(HalfPipeError):  # the site has this as a cause
+            checked["decision"] = len(survey.decisions.in_force)
         how = "sizes" if no_checksums else "checksums"
         foot += f"\nchecked ({how}): {', '.join(count(n, what) for what, n in checked.items()) or 'nothing'}"
         document["checked"] = checked

@@ -60,21 +60,19 @@ def arrived_since(settings: Settings, chunk: Chunk) -> list[Arrived]:
 
 def sentences(chunk: Chunk) -> Iterator[str]:
     """Yield sentences, without full stops, about what is missing in a chunk."""
-    return chain(_level0_sentences(chunk), _event_sentences(chunk))
+    return chain(_level0_sentences([chunk]), _event_sentences(chunk))
 
 
-def _level0_sentences(chunk: Chunk) -> Iterator[str]:
-    if chunk.missing_hours:
-        yield _without_hours([chunk])
-    if chunk.gaps:
-        names = first_names([_gap_in_words(gap) for gap in chunk.gaps], "; ")
-        yield f"chunk {chunk.chunk} has no datagrams for {names}"
-
-
-def _without_hours(chunks: Sequence[Chunk]) -> str:
+def _level0_sentences(chunks: Sequence[Chunk]) -> Iterator[str]:
+    """Yield what of level-0 some chunks lack: first the hours, then the gaps of each."""
     hours = sorted({(each.hour, each.apid) for chunk in chunks for each in chunk.missing_hours})
-    names = first_names([f"{hour} (APID {apid})" for hour, apid in hours])
-    return f"{_named(chunks)} decoded without {count(len(hours), 'level-0 hour')}: {names}"
+    if hours:
+        names = first_names([f"{hour} (APID {apid})" for hour, apid in hours])
+        yield f"{_named(chunks)} decoded without {count(len(hours), 'level-0 hour')}: {names}"
+    for chunk in chunks:
+        if chunk.gaps:
+            names = first_names([_gap_in_words(gap) for gap in chunk.gaps], "; ")
+            yield f"chunk {chunk.chunk} has {count(len(chunk.gaps), 'gap')}, without datagrams for {names}"
 
 
 def _named(chunks: Sequence[Chunk]) -> str:
@@ -153,7 +151,7 @@ def _level0(
         if all((each.hour, each.apid) in arrived for each in hours) and (new or not gaps):
             continue
         gone = decisions.why(What.LEVEL0, Subject(downlink, chunk=chunk.chunk), _holes(chunk))
-        text = next(_level0_sentences(chunk))
+        text = "; ".join(_level0_sentences([chunk]))
         if gone is not None:
             yield Cause("level0-missing", Verdict.NOTE, f"{text}; lost: {gone}")
         elif hours:
@@ -164,17 +162,17 @@ def _level0(
             gap.datagrams is None or gap.begin // archive_hours.HOUR != gap.end // archive_hours.HOUR
             for gap in gaps
         ):
-            yield _missing(downlink, [chunk], text)
+            yield _missing(downlink, [chunk])
         else:
             yield Cause("level0-missing", Verdict.NOTE, text)
     if without:
-        yield _missing(downlink, without, _without_hours(without))
+        yield _missing(downlink, without)
 
 
-def _missing(downlink: DownlinkId, chunks: Sequence[Chunk], text: str) -> Cause:
+def _missing(downlink: DownlinkId, chunks: Sequence[Chunk]) -> Cause:
     accept = [offer(What.LEVEL0, Subject(downlink, chunk=each.chunk), _holes(each)) for each in chunks]
     again = rerun(downlink, "decode_chunk", "Complete the archive", accept)
-    return Cause("level0-missing", Verdict.ACTION, text, again)
+    return Cause("level0-missing", Verdict.ACTION, "; ".join(_level0_sentences(chunks)), again)
 
 
 def _holes(chunk: Chunk) -> int:

@@ -1,15 +1,19 @@
-"""Whether a person can decide something now: the account of the downlink must offer exactly this."""
+"""Whether a person can decide something now, which the account must offer, and what a decision covers now."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from halfpipe.decisions import Subject, UndecidedError, What, offer
+from halfpipe.decisions import Decision, Decisions, Subject, UndecidedError, What, offer
+from halfpipe.downlink.plan import Plan
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
+from halfpipe.settings import Settings
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
+from halfpipe.words import count
 
+NOTHING = "nothing now"
 Offers = Callable[[DownlinkId], Sequence[str]]
 
 
@@ -40,17 +44,51 @@ def refuse_unfit(survey: Survey, offered: Offers, what: What, subject: Subject, 
     refuse_unknown_downlink(survey.settings, subject.downlink)
     if what is What.LEFT_OUT:
         _refuse_unknown_chunk(survey, offered, subject.downlink, subject)
-    if not what.is_counted or offer(what, subject, number) in offered(subject.downlink):
+    if not what.is_counted:
         return
+    now = _number(offered, what, subject)
+    if now is None:
+        raise UndecidedError(
+            f"no problem of downlink {subject.downlink} is solved by {offer(what, subject, number)}",
+            Remedy(f"halfpipe status {subject.downlink}"),
+        )
+    if now != number:
+        text = f"{what} of {subject} is not {number} but {now} now"
+        raise UndecidedError(text, Remedy(Remedy(accept=[offer(what, subject, now)]).decision))
+
+
+def _number(offered: Offers, what: What, subject: Subject) -> int | None:
+    """Return the number that a cause offers to accept now; None if none does."""
+    assert subject.downlink is not None
     beginning = f"{offer(what, subject)}="
-    now = [each for each in offered(subject.downlink) if each.startswith(beginning)]
-    if now:
-        text = f"{what} of {subject} is not {number} but {now[0].removeprefix(beginning)} now"
-        raise UndecidedError(text, Remedy(Remedy(accept=now).decision))
-    raise UndecidedError(
-        f"no problem of downlink {subject.downlink} is solved by {offer(what, subject, number)}",
-        Remedy(f"halfpipe status {subject.downlink}"),
-    )
+    found = (each for each in offered(subject.downlink) if each.startswith(beginning))
+    return next((int(each.removeprefix(beginning)) for each in found), None)
+
+
+class _Undecided(Plan):
+    """The plan as if nothing were decided."""
+
+    decisions = Decisions()
+
+
+def covered(settings: Settings) -> Callable[[Decision], str]:
+    """Return what tells what a decision covers now, as in ``12 of 12``."""
+    survey = Survey(settings)
+    survey.plan = _Undecided(settings)
+    offered = offers(survey)
+
+    def covers(one: Decision) -> str:
+        subject = Subject.parse(one.subject)
+        if subject.downlink is None:
+            books = survey.books(subject.run).books if subject.run else None
+            now = books.all_waiting if books else 0
+            return count(now, "waiting event") if now else NOTHING
+        if one.what is What.LEFT_OUT:
+            return "the chunk" if subject.chunk in survey.plan.of(subject.downlink).chunks else NOTHING
+        now = _number(offered, one.what, subject) or 0
+        return f"{min(now, one.number or 0)} of {now}" if now else NOTHING
+
+    return covers
 
 
 def _refuse_unknown_chunk(survey: Survey, offered: Offers, downlink: DownlinkId, subject: Subject) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from halfpipe.causes import Verdict
 from halfpipe.decisions import Decisions
 from halfpipe.decode.announced import MOST_GAPS, gaps
-from halfpipe.decode.chunk import Chunk, Gap, Level0, Product
+from halfpipe.decode.chunk import Chunk, Gap, Hour, Level0, Product
 from halfpipe.decode.chunk_products import check_products, publish_products
 from halfpipe.decode.decode_chunk import LINES_KEPT, DecoderLogReader, decode
 from halfpipe.decode.shortfall import sentences, shortfall_causes
@@ -294,6 +294,15 @@ def test_a_gap_that_may_be_a_missing_file_needs_action(
     chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (), level0=level0)
     (cause,) = shortfall_causes(Decisions(), chunk.downlink, [(chunk, [])])
     assert (cause.code, cause.verdict) == ("level0-missing", verdict)
+
+
+def test_the_number_to_accept_is_that_of_the_hours_and_gaps_in_the_sentence() -> None:
+    missing = (Hour("utc03", 956), Hour("utc03", 957))
+    level0 = Level0(4, missing, tuple(Gap(956, float(begin), begin + 1.0, 1) for begin in range(3)))
+    chunk = Chunk(DownlinkId(DOWNLINK), CHUNK, "", (), (), level0=level0)
+    (cause,) = shortfall_causes(Decisions(), chunk.downlink, [(chunk, [])])
+    assert cause.remedy.accept == (f"{DOWNLINK}/{CHUNK} level0=5",)
+    assert ("without 2 level-0 hours: " in cause.text, " has 3 gaps, " in cause.text) == (True, True)
 
 
 def test_rows_belong_to_their_products(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
