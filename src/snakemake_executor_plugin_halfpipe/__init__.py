@@ -240,7 +240,8 @@ class _Left:
     """A job, or the remaining jobs of a group: their products are missing or older than this command."""
 
     def __init__(self, job: Job, begun: float) -> None:
-        self._job, self._begun = job, begun
+        self._job = job
+        self._begun = begun
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._job, name)

@@ -127,7 +127,8 @@ class LogHandler(LogHandlerBase):
         """Record why a job failed if the job could not: Slurm ended it, or it was not submitted or not started."""
         # The executor passes the state only in a sentence. Its log of a job is named by the job's id.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
-        recorded, why = Failure.read(log), None
+        recorded = Failure.read(log)
+        why = None
         # Slurm ended the whole group: one of its jobs may have failed for another reason before.
         if code and (recorded is None or recorded.code in ENDED_FROM_OUTSIDE):
             had = given.get(short)

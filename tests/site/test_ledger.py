@@ -38,8 +38,11 @@ from tests.support.ledger_files import (
 )
 from tests.support.series import damage, forget
 
-ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
-RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
+ONE = DownlinkId("240601001")
+TWO = DownlinkId("240601002")
+THREE = DownlinkId("090101001")
+RUN = RunId("2c2e5787")
+OTHER = RunId("0dbb9fe9")
 
 
 def ndgms(ledger: Ledger) -> dict[RunId, tuple[str, int]]:
@@ -79,7 +82,8 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_a_run_is_complete_with_the_datagrams_of_all_downlinks(ledger: Ledger, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    epu0, epu1 = whole(956, 4), whole(957, 4)
+    epu0 = whole(956, 4)
+    epu1 = whole(957, 4)
     process(tmp_path, ONE, {RUN: [*epu0[:2], *epu1[:3]]})
     process(tmp_path, TWO, {RUN: [*epu0[2:], *epu1[2:]]})  # both have datagram 2 of EPU 1
     load(ledger, settings, ONE)
@@ -170,7 +174,8 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_complete(
 
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
-    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=Moot(mapping=True))
+    ledger = database.ledger()
+    mapping = replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
     default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}
@@ -288,9 +293,11 @@ def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the rebuild waits for the database, the downlink is processed again and loaded."""
-    ledger, beside = database.ledger(), database.ledger()
+    ledger = database.ledger()
+    beside = database.ledger()
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
-    write, calls = ledger.write, []
+    write = ledger.write
+    calls = []
 
     def waits(work: Callable[[Connection], Any]) -> Any:
         calls.append(work)
@@ -309,7 +316,8 @@ def test_check_does_not_block_writers(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
-    ledger, beside = database.ledger(), database.ledger(())
+    ledger = database.ledger()
+    beside = database.ledger(())
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
 
     def meanwhile(*found: Any) -> str:
@@ -340,7 +348,9 @@ def test_a_load_repairs_every_row_that_was_changed(
 
 
 def test_a_lost_ledger_is_rebuilt_from_the_files(empty: Callable[[], Database], tmp_path: Path) -> None:
-    ledger, again, settings = empty().ledger(), empty().ledger(), settings_of(tmp_path)
+    ledger = empty().ledger()
+    again = empty().ledger()
+    settings = settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)}, into=ledger)
     damage(tmp_path, paths.receipts(ONE))

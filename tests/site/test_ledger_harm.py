@@ -39,7 +39,8 @@ from tests.support.series import forget
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
 ONE, TWO = DOWNLINKS[:2]
-RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
+RUN = RunId("2c2e5787")
+OTHER = RunId("2c2e8000")
 BEFORE = {RUN: whole(956, 40)[:20], OTHER: whole(965, 3)}
 AFTER = {RUN: whole(956, 40)[20:]}
 
@@ -67,13 +68,16 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
 def test_a_loader_that_is_killed_at_any_statement(
     every: int, empty: Callable[[], Database], tmp_path: Path
 ) -> None:
-    ledger, other, settings = empty().ledger(), empty().ledger(), settings_of(tmp_path)
+    ledger = empty().ledger()
+    other = empty().ledger()
+    settings = settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(957, 40)})
     process(tmp_path, TWO, BEFORE)
     rebuild(ledger, settings)
     process(tmp_path, TWO, AFTER)
     rebuild(other, settings)
-    before, after = content(ledger), content(other)
+    before = content(ledger)
+    after = content(other)
     for moment in itertools.count(1, every):
         if not killed_at(moment, partial(load, ledger, settings, TWO)):
             break
@@ -94,13 +98,16 @@ def test_loaders_side_by_side(empty: Callable[[], Database], tmp_path: Path) -> 
     for number, downlink in enumerate(DOWNLINKS):
         within = slice(2 * number, 2 * number + 3)  # its last datagram is the first of the next downlink
         process(tmp_path, downlink, {RUN: [*whole(956, 12)[within], *whole(957, 12)[within]]})
-    undisturbed, fresh, settings = empty().ledger(), empty(), settings_of(tmp_path)
+    undisturbed = empty().ledger()
+    fresh = empty()
+    settings = settings_of(tmp_path)
     rebuild(undisturbed, settings)
     if fresh.url.startswith("postgresql"):
         # A loader that waited must see new rows, whatever the default isolation of the server is.
         name = make_url(fresh.url).database
         fresh.by_others(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
-    ledger, all_at_once = fresh.ledger(), (*DOWNLINKS, *DOWNLINKS[:3])
+    ledger = fresh.ledger()
+    all_at_once = (*DOWNLINKS, *DOWNLINKS[:3])
     children = [started(partial(load, ledger, settings, downlink)) for downlink in all_at_once]
     assert [ended(child) for child in children] == [0] * len(children)
     assert content(ledger) == content(undisturbed)
@@ -112,7 +119,8 @@ def test_a_loader_waits_for_another_writer_and_then_fails(
 ) -> None:
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
     process(tmp_path, ONE, {RUN: whole(965, 2)})
-    holder, waiting = database.ledger(), database.ledger((0.1,))
+    holder = database.ledger()
+    waiting = database.ledger((0.1,))
     holder.write(lambda _: None)
 
     def while_held(_: object) -> None:
@@ -272,9 +280,11 @@ def refused(settings: Settings, *downlinks: DownlinkId) -> tuple[str, dict[str, 
 
 
 def test_a_ledger_belongs_to_the_first_working_directory(database: Database, tmp_path: Path) -> None:
-    mine, other = site(database, tmp_path / "mine"), site(database, tmp_path / "other")
+    mine = site(database, tmp_path / "mine")
+    other = site(database, tmp_path / "other")
     assert refused(mine) == refused(other) == ("", {})
-    has, ledger = Ledger.of(mine), Ledger.of(other)
+    has = Ledger.of(mine)
+    ledger = Ledger.of(other)
     for _ in range(2):
         load(has, mine, ONE)
     assert refused(mine, ONE) == ("", {})
@@ -290,7 +300,8 @@ def test_a_ledger_belongs_to_the_first_working_directory(database: Database, tmp
 
 def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    settings, ledger = site(database, work), database.ledger()
+    settings = site(database, work)
+    ledger = database.ledger()
     load(ledger, settings, ONE)
     shutil.copytree(work, tmp_path / "backup")
     process(work, TWO, {OTHER: whole(965, 2)}, into=ledger)

@@ -13,15 +13,18 @@ from halfpipe.ledger.load import load, remove
 from halfpipe.process.programs import Ending
 from tests.support.ledger_files import Database, Datagram, process, settings_of, whole
 
-RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
-ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
+RUN = RunId("2c2e5787")
+OTHER = RunId("2c2e8000")
+ONE = DownlinkId("240601001")
+TWO = DownlinkId("240601002")
 
 
 class Mooted:
     """A ledger, and a stand-in for the command of moot.update; `meanwhile` happens while the command runs."""
 
     def __init__(self, database: Database, home: Path) -> None:
-        self.ledger, self.home = database.ledger(), home
+        self.ledger = database.ledger()
+        self.home = home
         self.told: list[dict[str, str]] = []
         self.ends: dict[str, Ending] = {}
         self.meanwhile: Callable[[], None] | None = None
@@ -29,7 +32,8 @@ class Mooted:
     def command(self, words: Sequence[str], *_more: Any, **_options: Any) -> Ending:
         options = dict(zip(words[1::2], words[2::2], strict=True))
         if self.meanwhile is not None:
-            act, self.meanwhile = self.meanwhile, None
+            act = self.meanwhile
+            self.meanwhile = None
             act()
         if ending := self.ends.get(options["--run"]):
             return ending

@@ -18,14 +18,17 @@ from halfpipe.settings import Merge
 from tests.support import model
 from tests.support.model import Chunk, Event
 
-LOWEST, HIGHEST = 0, 2**64 - 1
+LOWEST = 0
+HIGHEST = 2**64 - 1
 
 
 def event_array(events: Sequence[Event]) -> NDArray[np.void]:
     """Return `events` as the library reads them from an index; the copy's number becomes the offset."""
     rows = np.zeros(len(events), EVENT)
     for row, event in zip(rows, events, strict=True):
-        row["sequence"], row["apid"], row["datagram"] = event.sequence, event.apid, event.datagram
+        row["sequence"] = event.sequence
+        row["apid"] = event.apid
+        row["datagram"] = event.datagram
         row["offset"] = event.copy
     return rows
 

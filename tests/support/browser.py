@@ -40,7 +40,8 @@ CLOCK = """
 """
 LOADED = """const done = arguments[0];
   if (document.readyState === "complete") done(); else addEventListener("load", done)"""
-DESK, TELEPHONE = (1600, 1000), (390, 844)
+DESK = (1600, 1000)
+TELEPHONE = (390, 844)
 
 
 def axe() -> str:

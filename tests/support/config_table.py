@@ -18,7 +18,8 @@ def table() -> Iterator[str]:
 
     The keys of list entries of one type appear once.
     """
-    whole, seen = model(described=True).json_schema(), set[str]()
+    whole = model(described=True).json_schema()
+    seen = set[str]()
     defs = whole["$defs"]
     sections = {
         key: defs[part["$ref"].rpartition("/")[2]]

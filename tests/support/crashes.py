@@ -29,7 +29,8 @@ from tests.support.leases import leases as left
 from tests.support.series import noted
 from tests.support.workflow import Site
 
-FIRST, SECOND = "240601001", "240601002"
+FIRST = "240601001"
+SECOND = "240601002"
 RUN = "2c2e5787"
 CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
 DEATHS = ("kill", "term")  # only the process dies (SIGKILL), or is terminated (SIGTERM)
@@ -98,7 +99,8 @@ class Crashes:
     def happen(self, at: int, mode: str) -> None:
         """Restore the site, then process the downlink with harm at one moment."""
         self.restore()
-        home, process = str(self.site.home), self.process
+        home = str(self.site.home)
+        process = self.process
         harms: dict[str, Callable[[str], object]] = {
             "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
             "short": lambda _: setrlimit(RLIMIT_FSIZE, (SIZES[at % len(SIZES)], RLIM_INFINITY)),
@@ -189,7 +191,8 @@ class Crash:
                 self._file(of, places, new / name)
 
     def _file(self, inode: int, places: Mapping[int, Path], new: Path) -> None:
-        kept, now = self.shadow / str(inode), places.get(inode)
+        kept = self.shadow / str(inode)
+        now = places.get(inode)
         if now is not None and self._keeps("contents"):
             shutil.copy2(now, new)
         elif kept.exists():
@@ -214,12 +217,16 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
     crashes = Crashes(Site(home / "site"), again, home, head=head)
     site = crashes.site
     crashes.restore()
-    before, moments = site.tree(), crashes.moments()
-    expected, marked = site.tree(), noted(site.stage)
+    before = site.tree()
+    moments = crashes.moments()
+    expected = site.tree()
+    marked = noted(site.stage)
     crashes.run()
-    one_more, marked_more = site.tree(), noted(site.stage)
+    one_more = site.tree()
+    marked_more = noted(site.stage)
     assert left(site.work) == []
-    begun, count = next(at for at, moment in enumerate(moments, 1) if "/work/leases/" not in moment), 0
+    begun = next(at for at, moment in enumerate(moments, 1) if "/work/leases/" not in moment)
+    count = 0
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         mode = modes[count % len(modes)]
         what = f"{at} {moment}, {mode}"

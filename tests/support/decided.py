@@ -10,7 +10,9 @@ from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
 REOPENED = "reopened"
-FIRST, SECOND, RUN = "240601001", "240601002", "2c2e5787"
+FIRST = "240601001"
+SECOND = "240601002"
+RUN = "2c2e5787"
 HEAD = "| code | command | decided | record in | afterwards | taken back by |\n| --- | --- | --- | --- | --- | --- |\n"
 MEANS = {
     What.LEFT_OUT: ("DL/CHUNK left-out", "no merge uses the chunk"),
@@ -124,7 +126,8 @@ def _waiting(site: Site) -> None:
     build("gap_one", site, FIRST)
 
 
-AGAIN, DELIVER = f"dl={FIRST}", "deliver_run"
+AGAIN = f"dl={FIRST}"
+DELIVER = "deliver_run"
 EVERY = (
     Decided("`waits-retdef`", What.LEFT_OUT, _first_retdef_missing, "`snakemake dl=DL`", (AGAIN,), covers="the chunk"),
     Decided("`missing-input`", What.LEFT_OUT, _job_without_retdef, "`snakemake dl=DL`", (AGAIN,), True, "the chunk"),

@@ -18,13 +18,16 @@ from tests.support.bridge import Run, limits
 from tests.support.model import Chunk, Datagram
 
 NEXT = "999999999"  # a downlink that has not arrived yet
-LPA, LCI = range(955, 959), range(965, 969)
+LPA = range(955, 959)
+LCI = range(965, 969)
 Keys = frozenset[tuple[int, int]]  # (sequence, APID)
 
 
 def said_of(run: Run, first: DownlinkId | None = None) -> list[Group]:
     """Return the library's explanation of the current state of a run; the copies of `first` count first."""
-    events, latest, earlier = run.events, run.recorded.latest(), run.recorded.earlier()
+    events = run.events
+    latest = run.recorded.latest()
+    earlier = run.recorded.earlier()
     deliveries = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
     return undelivered(
         run.known.segments(),
@@ -105,7 +108,8 @@ def keys_of(run: Run, group: Group) -> Keys:
 
 def delivered(run: Run, downlink: str = NEXT, chunks: Sequence[Chunk] = ()) -> Keys:
     """Return the events that a downlink with `chunks` would deliver without a least number, by the reference model."""
-    rules, arrived = replace(run.rules, min_events=1), {**run.arrived, downlink: chunks}
+    rules = replace(run.rules, min_events=1)
+    arrived = {**run.arrived, downlink: chunks}
     return model.decide(downlink, arrived, run.deliveries, rules, run.abandoned).delivery.keys
 
 

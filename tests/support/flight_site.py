@@ -97,7 +97,8 @@ class FlightSite:
     def run(
         self, name: str, *arguments: str, env: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        words, environment = self.command(name, *arguments), {**os.environ, **(env or {})}
+        words = self.command(name, *arguments)
+        environment = {**os.environ, **(env or {})}
         return subprocess.run(words, capture_output=True, encoding="utf-8", env=environment, check=False)
 
     def products(self) -> dict[str, bytes]:

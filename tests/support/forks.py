@@ -109,7 +109,9 @@ class Fault:
     """
 
     def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
-        self.below, self.at, self.do = below, at, do
+        self.below = below
+        self.at = at
+        self.do = do
         self.count = 0
         self.busy = False
         self.refusal: Refusal | None = None

@@ -106,7 +106,8 @@ def main(out: Path, names: Sequence[str]) -> None:
     for case in (case for case in CASES if not names or case.__name__ in names):
         with tempfile.TemporaryDirectory() as home, as_in_a_process(Path(home)):
             site = case(Path(home))
-            name, content = f"run-{case.__name__}.svg".replace("_", "-"), picture(site)
+            name = f"run-{case.__name__}.svg".replace("_", "-")
+            content = picture(site)
             (out / name).write_bytes(content)
             print(f"{name}: {len(content)} bytes")
 

@@ -163,7 +163,8 @@ def check(site: Site, step: Step) -> None:
 def take_chunk(case: str, downlink: str, number: int, home: Path, taken_as: str, chunk: int) -> None:
     """Copy the files of one chunk of a golden case to `home`, renamed as a chunk of another downlink."""
     home.mkdir(parents=True, exist_ok=True)
-    old, new = f"{number:05d}", f"{chunk:05d}"
+    old = f"{number:05d}"
+    new = f"{chunk:05d}"
     for path in sorted((GOLDEN / case / "in" / downlink).glob(f"*-{old}.*")):
         content = path.read_bytes()
         content = content.replace(f"-{old}.evt".encode(), f"-{new}.evt".encode())

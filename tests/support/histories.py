@@ -133,7 +133,8 @@ def histories(
     for (datagram, events), places in zip(made, arrivals, strict=True):
         for downlink, chunk in places:
             into = arrived.setdefault((downlink, datagram.apid, chunk), ([], []))
-            line, some = datagram, events
+            line = datagram
+            some = events
             oddity = draw(st.integers(0, 9)) if contradicts else 9
             if oddity == 0:
                 line = replace(datagram, utc=draw(st.sampled_from([1.0, 2e9])), closing="abort")

@@ -144,7 +144,9 @@ def snakemake(words: Sequence[str]) -> tuple[int, str]:
 
 def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.CompletedProcess[str]":
     """Run a program's `main` with words; return its exit status and outputs as `subprocess.run` does."""
-    out, errors, asked = io.StringIO(), io.StringIO(), [*map(str, words)]
+    out = io.StringIO()
+    errors = io.StringIO()
+    asked = [*map(str, words)]
     with redirect_stdout(out), redirect_stderr(errors):
         status = ended(lambda: main(asked))
     return subprocess.CompletedProcess(asked, status, out.getvalue(), errors.getvalue())
@@ -153,7 +155,9 @@ def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.
 @contextmanager
 def as_in_a_process(directory: Path) -> Iterator[None]:
     """Run a block in `directory`; then restore and release what the end of a process would."""
-    here, environment, thresholds = Path.cwd(), dict(os.environ), gc.get_threshold()
+    here = Path.cwd()
+    environment = dict(os.environ)
+    thresholds = gc.get_threshold()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = os.umask(0)
     os.umask(mask)

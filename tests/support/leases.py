@@ -21,7 +21,8 @@ def _another(work: Path, name: Callable[[Holder], str], silent: float) -> tuple[
     heart = f"elsewhere-4711-{os.urandom(4).hex()}"
     token = os.urandom(8).hex()
     holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, lifetime=300.0, token=token)
-    path, beat = work / name(holder), work / paths.HEARTBEATS / heart
+    path = work / name(holder)
+    beat = work / paths.HEARTBEATS / heart
     for each in (path, beat):
         each.parent.mkdir(parents=True, exist_ok=True)
         each.write_text(json.dumps(asdict(holder)))

@@ -24,7 +24,8 @@ from tests.support.model import dgm_line
 from tests.support.receipts import delivery, receive
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
-SCID, GROUND_ID = 77, 7799117
+SCID = 77
+GROUND_ID = 7799117
 
 
 @dataclass(frozen=True)

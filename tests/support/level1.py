@@ -132,7 +132,8 @@ def is_unknown(work: Path, downlink: str) -> bool:
 
 def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     """Return a site with downlinks on its search path, and the stand-in that it submits to."""
-    site, level1 = Site(home), Level1(home)
+    site = Site(home)
+    level1 = Level1(home)
     site.replay(GOLDEN / "split2" / "in")
     site.configure(merge={"min_events": 1}, ledger={"url": None}, submit=submit_commands(level1.server))
     site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)

@@ -28,7 +28,8 @@ def level_1_takes(chunks: Sequence[File]) -> bool:
     if not 1 <= len(chunks) <= MAX_CHUNKS:
         return False
     for chunk in chunks:
-        (beg_gem, end_gem), (beg_sec, end_sec) = chunk.sequences, chunk.seconds
+        (beg_gem, end_gem) = chunk.sequences
+        (beg_sec, end_sec) = chunk.seconds
         length = end_gem - beg_gem + 1
         # Two duplicated sweep events are allowed.
         if not (1 < chunk.events <= length + 2 and length > 0 and beg_sec <= end_sec):

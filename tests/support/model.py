@@ -48,7 +48,8 @@ class Datagram:
     @property
     def line(self) -> bytes:
         """The line of the index (simulated)."""
-        ends, actions = (self.utc, self.first, self.utc, self.last), (self.opening, self.closing)
+        ends = (self.utc, self.first, self.utc, self.last)
+        actions = (self.opening, self.closing)
         return dgm_line(self.apid, self.number, actions, ends, self.events, utc=self.utc)
 
 

@@ -27,7 +27,8 @@ def simulated_month(
     Each week has a run in both downlinks with a lost and a repeated datagram, a run in the second downlink that stays
     open every other week, and an LCI run.
     """
-    site, made = Site(home, {"submit": {"command": "true {dl}"}}), []
+    site = Site(home, {"submit": {"command": "true {dl}"}})
+    made = []
     latency = np.random.default_rng(1).lognormal(np.log(MEDIAN_LATENCY), 0.5, 2 * weeks)
     for week in range(weeks):
         begin = start + timedelta(days=7 * week)

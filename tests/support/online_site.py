@@ -15,7 +15,8 @@ from halfpipe.site.online_handoff import OnlineResult
 from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 
-FIRST, SECOND = "240601001", "240601002"
+FIRST = "240601001"
+SECOND = "240601002"
 RUN = RunId("2c2e5787")
 GID = "0077014d"
 NAME = f"{GID}-{RUN}.evt"

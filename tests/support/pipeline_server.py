@@ -34,7 +34,8 @@ class Server:
     mode: str = "PROD"
 
     def __post_init__(self) -> None:
-        self.home, self.checkout = self.site.home / "server", self.site.home / "checkout"
+        self.home = self.site.home / "server"
+        self.checkout = self.site.home / "checkout"
         if not self.checkout.exists():
             documents.project(self.checkout)
             self.configure()

@@ -16,13 +16,15 @@ import psycopg
 
 from tests.support import servers
 
-USER, PASSWORD = "ledger", "open sesame: @/?"
+USER = "ledger"
+PASSWORD = "open sesame: @/?"
 ACCOUNT = "postgres"
 
 
 class PrivatePostgresql:
     def __init__(self, home: Path) -> None:
-        self.home, self._own = home, home / "server"
+        self.home = home
+        self._own = home / "server"
         self._passfile = home / "pgpass"
         self._passfile.touch(mode=0o600)
         self._passfile.write_text("*:*:*:*:" + PASSWORD.replace(":", r"\:") + "\n")

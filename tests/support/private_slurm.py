@@ -27,10 +27,14 @@ from pathlib import Path
 
 from tests.support import servers
 
-NODE, PARTITION = "private0", "milano"
-ACCOUNT, HISTORY_ACCOUNT = "fermi:L1", "fermi:users"  # as people write them; only the second may be preempted
-NORMAL, PREEMPTABLE = "normal", "preemptable"
-CPUS, MEMORY_MB = 16, 100_000  # of the node; the machine may have less, because the test jobs are small
+NODE = "private0"
+PARTITION = "milano"
+ACCOUNT = "fermi:L1"  # as people write it
+HISTORY_ACCOUNT = "fermi:users"  # only this one may be preempted
+NORMAL = "normal"
+PREEMPTABLE = "preemptable"
+CPUS = 16  # of the node
+MEMORY_MB = 100_000  # of the node; the machine may have less, because the test jobs are small
 STOP_SECONDS = 20
 # At some starts, slurmdbd 24.11.5 with MariaDB's client library 11.8.9 loses an answer of the database. Then
 # slurmdbd ends, or sacctmgr cannot add the cluster. With a new database, both work.
@@ -126,7 +130,8 @@ class PrivateSlurm:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.env = {"SLURM_CONF": str(home / "slurm.conf")}
-        self._munge, self._mariadb = home / "munge" / "socket", home / "mariadb.socket"
+        self._munge = home / "munge" / "socket"
+        self._mariadb = home / "mariadb.socket"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._script_time = 0.0
         self._ports = free_ports("slurmctld", "slurmd", "slurmdbd")
@@ -202,7 +207,8 @@ class PrivateSlurm:
         key.write_bytes(secrets.token_bytes(128))
 
     def _add_accounts(self) -> None:
-        account, history = full_account(ACCOUNT), full_account(HISTORY_ACCOUNT)
+        account = full_account(ACCOUNT)
+        history = full_account(HISTORY_ACCOUNT)
         for command in (
             f"add qos {PREEMPTABLE}",
             f"modify qos {NORMAL} set preempt={PREEMPTABLE} priority=1000",
@@ -347,7 +353,9 @@ def processes_of(home: Path) -> list[int]:
 
     A process is recognized by its environment or, like a slurmstepd that overwrote its environment, by its directory.
     """
-    mark, children, found = f"SLURM_CONF={home}/".encode(), defaultdict(list), []
+    mark = f"SLURM_CONF={home}/".encode()
+    children = defaultdict(list)
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             after_name = (entry / "stat").read_text().rpartition(")")[2].split()

@@ -39,9 +39,11 @@ def settings_of(profile: Path, at: Path) -> Settings:
 
 def check_trial(trial: Path, beside: Path, differs: set[str], at: Path) -> Settings:
     """Check that a trial is like production except for these keys and its places, and notifies nobody."""
-    one, other = content_of(trial), content_of(beside)
+    one = content_of(trial)
+    other = content_of(beside)
     assert {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)} == differs
-    settings, production = settings_of(trial, at), settings_of(beside, at)
+    settings = settings_of(trial, at)
+    production = settings_of(beside, at)
     assert settings.submit == Submit(seconds=production.submit.seconds)
     assert (settings.ledger.url, settings.moot.update, settings.paths.online) == (BUILT_IN, None, None)
     places = [place for each in (settings, production) for place in (each.paths.work, each.paths.stage)]

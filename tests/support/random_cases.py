@@ -18,7 +18,8 @@ from halfpipe.ids import ChunkId, RunId
 from tests.support.model import dgm_line
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD, TKR_RECORD
 
-SCID, GROUND = 77, 0x0077014D
+SCID = 77
+GROUND = 0x0077014D
 UNIX = 978307200 - 5  # seconds from MET to Unix UTC in 2024, exact enough here
 START = 741234567  # MET of the first run
 EPUS = [(956, 957)] * 8 + [(955, 956, 957), (956, 957, 958), (956,), (965,), (965,), (957, 965)]
@@ -85,11 +86,14 @@ class RandomCase:
             events[apid].append((sequence, record, met + UNIX + n / 4))
         made = []
         for apid in apids:
-            left, of_apid = events[apid], list[Datagram]()
+            left = events[apid]
+            of_apid = list[Datagram]()
             while left or not of_apid:
                 size = chosen.choice([0, 1, 3, 4, 5, 6, 7])
-                part, left = left[:size], left[size:]
-                utc, brought = part[-1][2] if part else met + UNIX, [(s, r) for s, r, _ in part]
+                part = left[:size]
+                left = left[size:]
+                utc = part[-1][2] if part else met + UNIX
+                brought = [(s, r) for s, r, _ in part]
                 of_apid.append(Datagram(apid, len(of_apid), "continue", "continue", utc, brought))
             of_apid[0].opening = chosen.choice(["start"] * 9 + ["resume"])
             of_apid[-1].closing = chosen.choice(["stop"] * 8 + ["abort", "continue"])
@@ -104,7 +108,9 @@ class RandomCase:
         home.mkdir(parents=True, exist_ok=True)
         stem = f"{GROUND:08x}-{met:08x}-{apid:04d}-{number:05d}"
         moot = (evt.MOOT_UNSET_KEY, evt.MOOT_UNSET_ALIAS) if number % 3 else (222 + number, f"CHUNK_{number}")
-        offset, lines, records = evt.HEADER_SIZE, list[str](), list[bytes]()
+        offset = evt.HEADER_SIZE
+        lines = list[str]()
+        records = list[bytes]()
         for one in datagrams:
             for n, (sequence, record) in enumerate(one.events):
                 utc = record_utc(record)
@@ -131,7 +137,8 @@ class RandomCase:
         )
         (home / f"{stem}.evt").write_bytes(header + b"".join(records))
         (home / f"{stem}.idx").write_text("".join(f"{line}\n" for line in lines))
-        kind, span = "LSEP" if apid < 960 else "LSEC", Span(apid, met + UNIX, met + UNIX + 60.0)
+        kind = "LSEP" if apid < 960 else "LSEC"
+        span = Span(apid, met + UNIX, met + UNIX + 60.0)
         retdef = RetDef(
             kind, "/archive", SCID, RunId.from_met(met), 1081721, ChunkId.of(number), GROUND, (span,)
         )
@@ -145,8 +152,11 @@ def record_utc(record: bytes) -> float:
 def changed(record: bytes, met: int, sequence: int, apid: int, second: int, chosen: random.Random) -> bytes:
     """Change a record into that of another event."""
     context = np.frombuffer(record, evt.CONTEXT, 1).copy()
-    context["scalers_sequence"], context["ccsds_apid"], context["run_startedAt"] = sequence, apid, met
-    context["current_timeSecs"], context["ccsds_utc"] = met + second, met + UNIX + second + chosen.random()
+    context["scalers_sequence"] = sequence
+    context["ccsds_apid"] = apid
+    context["run_startedAt"] = met
+    context["current_timeSecs"] = met + second
+    context["ccsds_utc"] = met + UNIX + second + chosen.random()
     rest = bytearray(record[evt.CONTEXT.itemsize :])
     rest[12:36] = chosen.randbytes(24)  # the payload of its EBF
     if rest[36:40] == bytes(4) and chosen.random() < 0.1:  # remove the handlers of an LPA event

@@ -86,7 +86,8 @@ class S3df:
 
     def __post_init__(self) -> None:
         opt = self.home / "opt"
-        self.bin, self.said = opt / "bin", opt / "says"
+        self.bin = opt / "bin"
+        self.said = opt / "says"
         for path in (self.bin, self.said, opt / "index" / "wheel", self.at("/sdf/group/fermi/n")):
             path.mkdir(parents=True)
         (opt / "index/wheel/index.html").write_text('<a href="wheel-1-py3-none-any.whl">wheel</a>')

@@ -21,7 +21,8 @@ def arrivals(draw: st.DrawFn) -> Run:
 
 @st.composite
 def _chunks(draw: st.DrawFn) -> Chunk:
-    sequence, number = draw(st.integers(1, 8)), draw(st.integers(0, 3))
+    sequence = draw(st.integers(1, 8))
+    number = draw(st.integers(0, 3))
     datagrams = {}
     for size in draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)):
         datagrams[number] = range(sequence, sequence + size)

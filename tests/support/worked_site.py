@@ -10,10 +10,15 @@ from halfpipe import paths
 from tests.support.golden_cases import take_chunk
 from tests.support.workflow import Site
 
-FIRST, SECOND, HALF_WAY = "240601001", "240601002", "240602001"
-SPREAD, LCI, CUT = "2c2e5787", "2c2e6cc0", "2c2e8430"
+FIRST = "240601001"
+SECOND = "240601002"
+HALF_WAY = "240602001"
+SPREAD = "2c2e5787"
+LCI = "2c2e6cc0"
+CUT = "2c2e8430"
 # Decoded chunks of the third downlink, and one with only a staged RetDef.
-BEGUN, STAGED = ("00001", "00005", "00006"), "00002"
+BEGUN = ("00001", "00005", "00006")
+STAGED = "00002"
 PARTS = [  # golden case, its downlink and chunk, and the downlink and chunk here
     *[("split3", FIRST, n, FIRST, n) for n in (1, 2, 3, 4)],
     ("multi3", FIRST, 3, FIRST, 5),

@@ -64,7 +64,8 @@ def advice(error: OSError) -> str:
     """Return in one sentence what to do about `error`; without permission, also the owner of the file."""
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return _ADVICE.get(error.errno or 0, "Fix this and rerun the command.")
-    path, owners = Path(str(error.filename or "/")), list[str]()
+    path = Path(str(error.filename or "/"))
+    owners = list[str]()
     for place in (path, *path.parents):
         with suppress(OSError):  # not there, or cannot be seen
             found = place.lstat()

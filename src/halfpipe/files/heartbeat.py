@@ -29,7 +29,8 @@ from halfpipe.words import utc
 BEATS = 30  # in a lifetime
 PROBE_SECONDS = 1.0  # between two looks at the file server's clock
 ENDING_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
-BOOT, PROCESS_NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+PROCESS_NUMBERS = Path("/proc/self/ns/pid")
 NAME = r"\A\w[\w.-]*\Z"
 
 
@@ -163,12 +164,15 @@ class Heart:
     """
 
     def __init__(self, work: Path, lifetime: float) -> None:
-        me, boot = whoami(), _boot()
+        me = whoami()
+        boot = _boot()
         name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
         begun = _state("self")[1] if boot else 0
         self.me = replace(me, heart=name, lifetime=lifetime, boot=boot, begun=begun)
-        self.held, self.ends_process = 0, False
-        self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
+        self.held = 0
+        self.ends_process = False
+        self._path = work / paths.HEARTBEATS / name
+        self._ended = threading.Event()
         write_bytes(self._path, self.me.as_bytes(), lasting=False, locked=False)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -237,7 +241,8 @@ def file_server_time(work: Path) -> float:
     when, seen = _probed.get(work, (-PROBE_SECONDS, 0.0))
     if time.monotonic() - when >= PROBE_SECONDS:
         probe = work / paths.HEARTBEATS / f".probe-{os.urandom(8).hex()}"
-        when, seen = time.monotonic(), time.time()
+        when = time.monotonic()
+        seen = time.time()
         with suppress(OSError):  # without write permission, this host's clock must do
             probe.touch()
             seen = probe.stat().st_mtime

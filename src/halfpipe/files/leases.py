@@ -37,10 +37,12 @@ from halfpipe.settings import Settings
 
 HEAD_VARIABLE = "HALFPIPE_HEAD"  # name of the heartbeat of the process that started this job
 POLL_SECONDS = 1.0  # longest pause between two looks while waiting
-PATIENCE_SECONDS, REMIND_SECONDS = 2.0, 60.0  # until a wait is first reported, and between reminders
+PATIENCE_SECONDS = 2.0  # until a wait is first reported
+REMIND_SECONDS = 60.0  # between reminders
 ATTEMPTS = 10  # looks, if other processes take or release the lease at the same moment
 UNKNOWN_LIFETIME = 300.0  # seconds; for a lease with a damaged file
-NUMBER, JOB = re.compile(r"[0-9]{6,}"), re.compile(r"job-(.+)-[0-9a-f]{16}")
+NUMBER = re.compile(r"[0-9]{6,}")
+JOB = re.compile(r"job-(.+)-[0-9a-f]{16}")
 Say = Callable[[str], None]
 
 log = logging.getLogger(__name__)
@@ -107,10 +109,12 @@ def look(work: Path, place: str) -> Found | None:
     for _ in range(ATTEMPTS):
         names = names_in(work / place)
         number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
-        found, path = Found(Path(place).name, number), work / place / f"{number:06d}"
+        found = Found(Path(place).name, number)
+        path = work / place / f"{number:06d}"
         if number:
             try:
-                holder, signed = Holder.read(path), path.stat().st_mtime
+                holder = Holder.read(path)
+                signed = path.stat().st_mtime
                 touched = heartbeat.touched(work, holder.heart) if holder else signed
                 if holder is not None and holder.is_gone:
                     touched = None
@@ -148,7 +152,9 @@ class Lease(AbstractContextManager["Lease"]):
     """
 
     def __init__(self, work: Path, place: str, lifetime: float) -> None:
-        self.work, self.place, self.lifetime = work, place, lifetime
+        self.work = work
+        self.place = place
+        self.lifetime = lifetime
         self.home = work / place
         self._me: Holder | None = None  # while this process holds it itself
         self._mine = 0, ""  # number and token
@@ -227,14 +233,16 @@ class Lease(AbstractContextManager["Lease"]):
         LockedError
             If `refuse` and the holder lives; the message has its process, host and start.
         """
-        pause, seen = 0.02, None
+        pause = 0.02
+        seen = None
         say_at = time.monotonic() + (0.0 if refuse else PATIENCE_SECONDS)
         while not self.try_take():
             found = self.look()
             why = f"waiting for {what}, held by {found}"
             if refuse and found is not None and found.lives:
                 why = f"{what} is in progress: {found}. Waiting to see whether that process is still alive"
-                before, seen = seen, (found.number, found.touched)
+                before = seen
+                seen = (found.number, found.touched)
                 if before not in {None, seen}:
                     raise LockedError(
                         f"{what} is in progress: {found} holds {self.home}. Wait for it to end, or end it, then rerun "
@@ -391,7 +399,8 @@ def downlink_job(settings: Settings, downlink: DownlinkId) -> AbstractContextMan
     LockedError
         If another process works on the downlink, or the head is gone.
     """
-    lease, head = Lease.of(settings, paths.downlink_lease(downlink)), os.environ.get(HEAD_VARIABLE, "")
+    lease = Lease.of(settings, paths.downlink_lease(downlink))
+    head = os.environ.get(HEAD_VARIABLE, "")
     return lease.under_head(head) if head else lease.take(f"downlink {downlink}", log.warning, refuse=True)
 
 

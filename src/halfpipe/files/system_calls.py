@@ -102,7 +102,9 @@ def _read(handle: int, vectors: NDArray[np.void], position: int) -> None:
     bases = vectors["base"]
     lengths = vectors["length"]
     ends = np.cumsum(lengths)
-    wanted, done, first = int(ends[-1]), 0, 0
+    wanted = int(ends[-1])
+    done = 0
+    first = 0
     while True:
         got = _preadv(handle, vectors[first:].ctypes.data, len(vectors) - first, position + done)
         if got < 0:

@@ -109,7 +109,8 @@ class Ledger:
         self.name = url
         is_file = parsed.get_backend_name() == "sqlite" and parsed.database
         self._file = Path(str(parsed.database)) if is_file else None
-        self._waits, self._owner = tuple(waits), owner
+        self._waits = tuple(waits)
+        self._owner = owner
 
     @classmethod
     def of(cls, settings: Settings, waits: Sequence[float] = WAITS) -> Self:
@@ -120,7 +121,9 @@ class Ledger:
         ConfigError
             If the settings have no ledger, or its URL or driver cannot be used.
         """
-        url, thick, tns_admin = settings.ledger.url, settings.ledger.thick, settings.ledger.tns_admin
+        url = settings.ledger.url
+        thick = settings.ledger.thick
+        tns_admin = settings.ledger.tns_admin
         if url is None:
             raise ConfigError(
                 "ledger.url is null, so there is nothing to read or load. Set it in the config."

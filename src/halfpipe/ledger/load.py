@@ -27,7 +27,8 @@ from halfpipe.run.hand_offs import series
 from halfpipe.settings import Settings
 
 # Error codes: the ledger lacks a receipt, or the working directory lacks a receipt that the ledger was loaded from.
-LACKS, RESTORED = "ledger-lacks", "restored"
+LACKS = "ledger-lacks"
+RESTORED = "restored"
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
     ConfigError, MissingInputError, StateError, LedgerError
         As for `Ledger.of` and `load`.
     """
-    ledger, marker = Ledger.of(settings), settings.paths.work / paths.loaded(downlink)
+    ledger = Ledger.of(settings)
+    marker = settings.paths.work / paths.loaded(downlink)
     with leases.downlink_job(settings, downlink):
         remove_file(marker)
         entry = load(ledger, settings, downlink)

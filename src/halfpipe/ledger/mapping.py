@@ -35,7 +35,8 @@ def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, s
     StateError
         If the row that counts has a key or alias that does not fit into an event file.
     """
-    requested, completed = ACQUISITIONS.c, DEFAULTS.c
+    requested = ACQUISITIONS.c
+    completed = DEFAULTS.c
     kind_asked = func.trim(requested.type)  # a fixed-width column is padded with blanks
     found = _latest(
         connection,
@@ -58,7 +59,8 @@ def _latest(
     connection: Connection, table: Table, time: ColumnElement[datetime], which: ColumnElement[bool]
 ) -> MootKey | None:
     """Return key and alias of the latest row; None if no row applies or the row has no key."""
-    key, alias = table.c.moot_key, table.c.moot_alias
+    key = table.c.moot_key
+    alias = table.c.moot_alias
     order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
     row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()
     if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 means no key

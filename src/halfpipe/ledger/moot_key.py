@@ -37,10 +37,12 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootK
     from halfpipe.ledger.mapping import UNKNOWN, look_up  # noqa: PLC0415
     from halfpipe.ledger.tables import time_of  # noqa: PLC0415
 
-    ledger, first = Ledger.of(settings), first_datagram(datagrams)
+    ledger = Ledger.of(settings)
+    first = first_datagram(datagrams)
     kind = RunKind.of(np.unique(datagrams["apid"]).tolist())
     try:
-        start, ground_id = time_of(first["utc"]), int(first["groundid"])
+        start = time_of(first["utc"])
+        ground_id = int(first["groundid"])
         found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
     except (LedgerError, StateError, OverflowError, ValueError, OSError) as error:
         raise LedgerError(

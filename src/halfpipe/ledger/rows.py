@@ -34,7 +34,10 @@ from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.settings import Settings
 
 Row = dict[str, Any]
-IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
+# The states of a run (ground-chain §10).
+IN_PROGRESS = "InProgress"
+COMPLETE = "Complete"
+INCOMPLETE = "Incomplete"
 MOST = 2**63 - 1  # the largest number in a column of 64 bits
 
 
@@ -112,7 +115,8 @@ class Part:
 
     def rows(self) -> dict[Table, list[Row]]:
         """Return the rows of the part for each table, sorted by key."""
-        segments, datagrams = [], []
+        segments = []
+        datagrams = []
         key = {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
         for apid, of_apid in self.datagrams.by_apid().items():
             for inside in consecutive(of_apid):
@@ -218,7 +222,8 @@ def run_row(
             ),
         )
     known = KnownDatagrams.together(part.datagrams for part in parts)
-    rows, segments = known.rows, known.segments()
+    rows = known.rows
+    segments = known.segments()
     first = first_datagram(rows)
     filled = with_events(rows)
     status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
@@ -226,7 +231,8 @@ def run_row(
         status = IN_PROGRESS
     elif status != COMPLETE and is_abandoned(settings, run):
         status = INCOMPLETE
-    kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
+    kind = RunKind.of(segments)
+    begun = time_of(rows["utc"].min())
     moot = named = moot_of(run, settings.moot.file)
     if named == UNSET:
         moot = look_up(connection, run, kind, int(first["groundid"]), begun)

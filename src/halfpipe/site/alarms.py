@@ -87,14 +87,16 @@ def due_messages(
         The messages in the order of subjects, and `before` for the next call.
     """
     by_subject = grouped(found)
-    messages, state = list[Message](), dict[str, Told]()
+    messages = list[Message]()
+    state = dict[str, Told]()
     for subject, sent in before.items():
         if subject not in by_subject and subject in unknown:
             state[subject] = sent
         elif subject not in by_subject:
             messages.append(Message(Occasion.OVER, subject, (), sent.since))
     for subject, causes in by_subject.items():
-        facts, first = sorted(cause.facts for cause in causes), min(cause.since or now for cause in causes)
+        facts = sorted(cause.facts for cause in causes)
+        first = min(cause.since or now for cause in causes)
         sent = before.get(subject, Told([], first, now))
         if not sent.facts:
             occasion = Occasion.NEW
@@ -200,7 +202,8 @@ class Alarms:
                 stack.enter_context(lease.take("the messages sent before", log.warning))
             except OSError as error:  # a full disk must not stop a message
                 log.warning("%s", sentence(error))
-            now, before = time.time(), read_told(self._path)
+            now = time.time()
+            before = read_told(self._path)
             urgent = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
             unknown = before.keys() - {only} if only else unknown
             decisions = Decisions()

@@ -96,7 +96,8 @@ class Batches:
         """Find which of the named downlinks are outstanding, or were handed off before the Unix time `since`."""
         for dl in named:
             refuse_unknown_downlink(settings, dl)
-        found, work = outstanding(Plan(settings), time.time(), frozenset(named)), settings.paths.work
+        found = outstanding(Plan(settings), time.time(), frozenset(named))
+        work = settings.paths.work
         todo = set(found.ready)
         if since:
             todo |= {dl for dl in named if series(work, dl).records}
@@ -136,9 +137,11 @@ class Batches:
         todo = [dl for dl in self.todo if dl not in self.ends]
         if not todo:
             return
-        size, work = self.settings.history.batch, self.settings.paths.work
+        size = self.settings.history.batch
+        work = self.settings.paths.work
         name = f"{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%S.%fZ}-{todo[0]}"
-        file, self.log = work / paths.batches(name), work / paths.batches_log(name)
+        file = work / paths.batches(name)
+        self.log = work / paths.batches_log(name)
         batches = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
         write_json(
             file, {"since": self.since, "settings": str(write_down(self.settings)), "batches": batches}

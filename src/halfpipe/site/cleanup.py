@@ -40,7 +40,8 @@ DAY = 86400.0
 # Seconds before partial files are removed: longer than any job runs. A job that was suspended for as long has lost its
 # leases, and notices that before it writes anything.
 LEAST_AGE = DAY
-DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
+DL = DownlinkId.PATTERN
+RUN = RunId.PATTERN
 # Files below `paths.work` that can be regenerated.
 PRODUCTS = re.compile(rf"{paths.chunks(f'(?P<dl>{DL})')}/(\.replaced/)?{PRODUCT.pattern}")
 # Partial files, which only a killed or running job leaves: temporary names, scratch of decoders, scratch on the stage's
@@ -110,7 +111,8 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
         As from `removable`, with `kept` and `failed`, each as soon as possible.
     """
     for each in removable(settings, now):
-        kept, failed = halted or at_work(settings, each) or why_kept(settings, now, each), False
+        kept = halted or at_work(settings, each) or why_kept(settings, now, each)
+        failed = False
         if remove and not kept:
             try:
                 with nobody_else(settings, each):
@@ -130,10 +132,12 @@ def removable(settings: Settings, now: float) -> list[Removable]:
     Links are skipped, because files that a person moved elsewhere are not cleaned up. Only `paths.work` and
     `paths.stage` may be links.
     """
-    work, stage = settings.paths.work, settings.paths.stage
+    work = settings.paths.work
+    stage = settings.paths.stage
     products: defaultdict[RunId, dict[str, int]] = defaultdict(dict)
     downlinks: defaultdict[RunId, set[DownlinkId]] = defaultdict(set)
-    partial, logs = list[Removable](), dict[str, int]()
+    partial = list[Removable]()
+    logs = dict[str, int]()
     for name, path in (
         *_below(work, ""),
         *_below(stage, paths.STAGE_SCRATCHES),
@@ -175,7 +179,8 @@ def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
 
 def _size_and_change(path: Path) -> tuple[int, float]:
     """Return the bytes of a partial file or directory, and the time of its last change."""
-    size, changed = 0, 0.0
+    size = 0
+    changed = 0.0
     for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
             status = each.lstat()
@@ -198,7 +203,9 @@ def why_kept(settings: Settings, now: float, each: Removable) -> str:
 
 
 def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[DownlinkId, ...]) -> Iterator[str]:
-    work, stage, online = settings.paths.work, settings.paths.stage, settings.paths.online
+    work = settings.paths.work
+    stage = settings.paths.stage
+    online = settings.paths.online
     if not stage.is_dir():
         yield f"the stage {stage} is missing, so it is unknown what Level-1 has taken"
     latest = Deliveries(work, run).latest()

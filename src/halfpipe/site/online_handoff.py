@@ -179,13 +179,18 @@ class _Run:
     """The hand-off of one run; `output` gets the output of other programs."""
 
     def __init__(self, settings: Settings, run: RunId, output: IO[str]) -> None:
-        self.settings, self.run, self.output = settings, run, output
-        self.work, self.home = settings.paths.work, _home(settings)
+        self.settings = settings
+        self.run = run
+        self.output = output
+        self.work = settings.paths.work
+        self.home = _home(settings)
         self.record = _record_to_extend(settings, run)
 
     def go(self, other: str | None, *, again: bool) -> OnlineResult:
         """Hand the run off if it is ready and not handed off yet; `other` is its file, perhaps from another program."""
-        work, run, record = self.work, self.run, self.record
+        work = self.work
+        run = self.run
+        record = self.record
         record.attempts.wait(log.warning)
         if record.state is OnlineState.OPEN:
             raise record.unknown().refused(NOT_AGAIN)
@@ -227,7 +232,9 @@ class _Run:
 
     def _make(self) -> OnlineResult:
         """Make the file of the run if the run is whole or abandoned, then start its command."""
-        work, run, settings = self.work, self.run, self.settings
+        work = self.work
+        run = self.run
+        settings = self.settings
         with leases.run_lease(settings, run, log.warning), context_scratch(work, run):
             known = KnownRun.read(Context(settings, run, self.output))
             datagrams = known.all_datagrams
@@ -281,7 +288,8 @@ class _Run:
         HalfPipeError
             If it failed, or its outcome is unknown.
         """
-        run, online = self.run, self.settings.online
+        run = self.run
+        online = self.settings.online
         file = self.home / made.file.name
         if online.command is None:
             return OnlineResult(

@@ -27,13 +27,17 @@ from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
 
 RACES = 1000  # numbers that both sides try to publish, as two processes may try with the next record
-EXCHANGES, LINES = 200, 2000  # how often each side replaces its file, and the lines of that file
+EXCHANGES = 200
+LINES = 2000  # how often each side replaces its file, and the lines of that file
 LIFETIME = 3.0  # of the lease that is lost, seconds
 # How long the job may take to begin, and how long a side waits for the other one.
-MEET_SECONDS, STEP_SECONDS = 600, 90.0
+MEET_SECONDS = 600
+STEP_SECONDS = 90.0
 # A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
-CLOCK_SECONDS, SHOWN_SECONDS = 10.0, 60.0
-SITE, REPORT = "site.json", "report.json"  # input of the job's doctor, and output of the job
+CLOCK_SECONDS = 10.0
+SHOWN_SECONDS = 60.0
+SITE = "site.json"
+REPORT = "report.json"  # input of the job's doctor, and output of the job
 
 
 class Seen(msgspec.Struct):

@@ -38,7 +38,10 @@ from halfpipe.status.site_causes import LastTurn, turn_troubles
 from halfpipe.status.survey import Survey
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
-UNPUBLISHED, LATE, QUEUED = "board-failed", "time-limit", "queue-waits"  # codes of causes
+# Codes of causes.
+UNPUBLISHED = "board-failed"
+LATE = "time-limit"
+QUEUED = "queue-waits"
 MINUTES = 240.0  # in which at least one downlink must finish, not counting the time in Slurm's queue
 LOOK_SECONDS = 5.0  # between two checks of the downlinks
 REPORT_SECONDS = 600.0  # between two reports of progress, and two boards, during a turn
@@ -108,7 +111,8 @@ def turn(
         `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than
         `outstanding.max`.
     """
-    work, alarms = settings.paths.work, Alarms(settings, say)
+    work = settings.paths.work
+    alarms = Alarms(settings, say)
     lease = Lease.of(settings, paths.UNATTENDED_LEASE)
     if not lease.try_take():
         if not timer:
@@ -133,7 +137,8 @@ def turn(
 
 def publish(settings: Settings) -> Iterator[Cause]:
     """Write the board if the config asks for one. Yield the cause if this fails; the turn continues."""
-    board, now = settings.board.dir, time.time()
+    board = settings.board.dir
+    now = time.time()
     if board is None:
         return
     survey = Survey(settings, now, now - settings.board.days * DAY)
@@ -158,11 +163,9 @@ class Turn:
 
     def run(self) -> int:
         """Process the downlinks, report all problems, and return the exit status."""
-        plan, failed, begun = (
-            Plan(self.settings),
-            dict[DownlinkId, Cause](),
-            file_server_time(self.lease.work),
-        )
+        plan = Plan(self.settings)
+        failed = dict[DownlinkId, Cause]()
+        begun = file_server_time(self.lease.work)
         # Without a stage every downlink would be refused, and reported, for the same reason.
         ready = in_turn(plan) if Survey(self.settings).stage_trouble is None else []
         for todo in filter(None, ready):
@@ -196,13 +199,17 @@ class Turn:
         )
         targets = {dl: plan.target(dl) for dl in todo}
         with running(self.snakemake.command(*targets.values()), log) as process:
-            left, progress, reported = [*todo], time.monotonic(), time.monotonic()
+            left = [*todo]
+            progress = time.monotonic()
+            reported = time.monotonic()
             for _ in ticks(process, LOOK_SECONDS):
-                now, before = time.monotonic(), left
+                now = time.monotonic()
+                before = left
                 left = [dl for dl in todo if not is_made(f"{plan.work}/{targets[dl]}", begun)]
                 is_late = now - progress > self.seconds
                 if left != before or (is_late and self.snakemake.is_remote and slurm_queue.troubles()):
-                    progress, is_late = now, False
+                    progress = now
+                    is_late = False
                 if now - reported > REPORT_SECONDS:
                     self.report_progress()
                     reported = now

@@ -29,7 +29,8 @@ def retrieve(arch: str, begin: datetime, end: datetime) -> None:
         time.sleep(3600)
     if mode == "nothing":
         return
-    now, half = begin, begin + (end - begin) / 2
+    now = begin
+    half = begin + (end - begin) / 2
     while now <= end:
         met = int((now - MET_EPOCH).total_seconds())
         shown = f"{now:%Y-%m-%d %H:%M:%S.%f}"

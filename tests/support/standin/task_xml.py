@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NAMESPACE = "{http://glast-ground.slac.stanford.edu/pipeline}"
-NAME, VERSION, NOTATION, SITE, PATH = 30, 12, 200, 64, 256  # maximum numbers of letters
+# Maximum numbers of letters.
+NAME = 30
+VERSION = 12
+NOTATION = 200
+SITE = 64
+PATH = 256
 STATES = {
     "DONE", "WAITING", "READY", "QUEUED", "SUBMITTED", "RUNNING", "SUCCESS", "FAILED", "TERMINATING", "TERMINATED",
     "CANCELING", "CANCELED", "SKIPPED",
@@ -78,7 +83,8 @@ def problems(text: str) -> list[str]:
 
 def _problems(element: ET.Element, place: str) -> Iterator[str]:
     name = element.tag.removeprefix(NAMESPACE)
-    is_root, place = not place, f"{place}/{name}[{element.get('name', '')}]"
+    is_root = not place
+    place = f"{place}/{name}[{element.get('name', '')}]"
     if name not in FORM or (is_root and name != "pipeline"):
         yield f"{place}: no such element here"
         return

@@ -138,10 +138,12 @@ class Books:
 
     def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
         """Return datagrams of a run as a chunk of the model."""
-        datagrams, events = [], []
+        datagrams = []
+        events = []
         for apid, number in sorted(keys):
             d = self.sequences[run, apid, number]
-            opens, closes = d.row["oaction"].decode(), d.row["caction"].decode()
+            opens = d.row["oaction"].decode()
+            closes = d.row["caction"].decode()
             first, last = (d.sequences[0], d.sequences[-1]) if d.sequences else (0, 0)
             datagrams.append(model.Datagram(apid, number, opens, closes, len(d.sequences), first, last))
             events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]
@@ -204,7 +206,8 @@ class Books:
             return
         there = {key for file in self.world.staged(dl).get(RunId(run).l1, []) for key in file.keys}
         if there != self.last(run, dl).keys:
-            missing, more = self.last(run, dl).keys - there, there - self.last(run, dl).keys
+            missing = self.last(run, dl).keys - there
+            more = there - self.last(run, dl).keys
             self.findings.append(
                 f"{dl}, run {run}: not staged {sorted(missing)}, staged besides {sorted(more)}"
             )
@@ -237,11 +240,9 @@ class Books:
 
     def _delivered_nothing(self, run: str, dl: str) -> None:
         """Check that a downlink from which a run vanished contributes and delivers nothing of the run."""
-        old, known, (spans, _) = (
-            self.keys(run, dl),
-            self.known_on_disk(run, dl),
-            self.recorded_on_disk(run, dl),
-        )
+        old = self.keys(run, dl)
+        known = self.known_on_disk(run, dl)
+        (spans, _) = self.recorded_on_disk(run, dl)
         staged = self.world.staged(dl).get(RunId(run).l1)
         if known:
             self.findings.append(f"{dl} knows {sorted(known)} of run {run}, expected nothing")
@@ -263,7 +264,8 @@ class Books:
         was = dict(self.brought[run]), dict(self.recorded[run])  # the lists are never changed in place
         complaints: list[str] = []
         for order in itertools.permutations(dls):
-            self.brought[run], self.recorded[run] = dict(was[0]), dict(was[1])
+            self.brought[run] = dict(was[0])
+            self.recorded[run] = dict(was[1])
             complaints = [text for dl in order for text in self._one_delivery(run, dl)]
             if not complaints:
                 return
@@ -272,13 +274,15 @@ class Books:
     def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
         made = Deliveries(self.world.site.work, RunId(run)).latest()[DownlinkId(dl)]
         self.brought[run][dl] = self.bring(run, dl)
-        known, expected = self.known_on_disk(run, dl), self.keys(run, dl)
+        known = self.known_on_disk(run, dl)
+        expected = self.keys(run, dl)
         if known != expected:
             yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(expected)}"
         outcome = self.decide(run, dl)
         if not self.bring(run, dl):  # then it delivers nothing, not even due events of other downlinks
             outcome.undelivered += sum(map(len, outcome.files))
-            outcome.files, outcome.spans = [], []
+            outcome.files = []
+            outcome.spans = []
         shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []), self.arrived(run))
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
         if made.refused:
@@ -302,13 +306,15 @@ class Books:
         """Record what a job did that failed or was not run: all or nothing."""
         known = self.known_on_disk(run, dl)
         before_it = self.brought[run].get(dl, {})
-        now, old = self.bring(run, dl), frozenset[Key]().union(*before_it.values())
+        now = self.bring(run, dl)
+        old = frozenset[Key]().union(*before_it.values())
         new = frozenset[Key]().union(*now.values())
         assert known in {old, new}, f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
         if not known and not old:
             return
         self.brought[run][dl] = now if known == new else before_it
-        before, outcome = self.last(run, dl), self.decide(run, dl)
+        before = self.last(run, dl)
+        outcome = self.decide(run, dl)
         after = outcome.delivery
         # The same spans may have been delivered again with late events in them.
         recorded = self.recorded_on_disk(run, dl)
@@ -393,7 +399,8 @@ class Books:
         assert len(left) <= self.withheld[run], f"run {run} is {row['status']} without {sorted(left)}"
 
     def problems(self, dl: str) -> dict[str, Problem]:
-        of, found = self.of[dl], dict[str, Problem]()
+        of = self.of[dl]
+        found = dict[str, Problem]()
         if not of.begun:
             chunks = [c for c in self.world.chunks[dl] if c.voucher not in self.ignored]
             is_there = any(self.world.source(chunk).exists() for chunk in chunks)
@@ -493,7 +500,8 @@ class Books:
         """Tell whether all known events of a run can still be read."""
         for of in self.brought[run].values():
             for voucher, keys in of.items():
-                home, chunk = (self.world.site.work / voucher).parent, voucher.rpartition("/")[2][:5]
+                home = (self.world.site.work / voucher).parent
+                chunk = voucher.rpartition("/")[2][:5]
                 now = {(apid, number) for of_run, apid, number in self.content[voucher] if of_run == run}
                 whole = all(any(home.glob(f"*-{run}-*-{chunk}.{kind}")) for kind in ("evt", "idx", "rows"))
                 if now != keys or not whole:

@@ -119,7 +119,8 @@ class Story:
     @contextmanager
     def between_jobs(self, dl: str, number: int, act: Callable[[], object]) -> Iterator[None]:
         """Call `act` before job `number` of an invocation, and record each decoding as the archive is then."""
-        jobs, program = 0, in_process.program
+        jobs = 0
+        program = in_process.program
 
         def run(command: str) -> int:
             nonlocal jobs
@@ -200,7 +201,9 @@ def tell(seed: int, home: Path) -> None:
     """Tell a story; fail with the findings and the steps that were taken."""
     rng = random.Random(seed)
     world = World(home, rng)
-    story, length, do = Story(world, Books(world), rng), rng.randint(5, 9), process
+    story = Story(world, Books(world), rng)
+    length = rng.randint(5, 9)
+    do = process
     wrong: list[str] = []
     try:
         while len(story.taken) < length:
@@ -258,7 +261,8 @@ def killed(story: Story) -> bool:
 @step(3)
 def two_heads(story: Story) -> bool:
     """Process a downlink with two heads at once; one of them may be killed."""
-    dl, at = story.dl()[0], story.one_of([-1, -1, *MOMENTS[::20]])
+    dl = story.dl()[0]
+    at = story.one_of([-1, -1, *MOMENTS[::20]])
     obstacles = story.obstacles(dl)
     with story.processing(dl):
         children = [story.world.in_a_child(f"dl={dl}", at=each) for each in (at, -1)]
@@ -284,7 +288,8 @@ def meanwhile(story: Story) -> bool:
     """Process a downlink, and let something happen before one of its jobs."""
     dl, _ = story.dl()
     what = story.one_of(["a RetDef comes", "level-0 goes", "level-0 comes", "Level-1 takes"])
-    job, other = story.one_of(range(1, 8)), story.one_of(story.world.downlinks)
+    job = story.one_of(range(1, 8))
+    other = story.one_of(story.world.downlinks)
 
     def act() -> None:
         if what == "a RetDef comes":
@@ -309,7 +314,8 @@ def meanwhile(story: Story) -> bool:
 def flickers(story: Story) -> bool:
     """Process a downlink while a level-0 file is missing for a moment, or arrives when the decoder has ended."""
     dl, _ = story.dl()
-    name, comes = story.file(dl), story.one_of([True, False])
+    name = story.file(dl)
+    comes = story.one_of([True, False])
 
     def decoder(*words: Any, **keys: Any) -> Any:
         away = not comes and story.world.take_away(name)
@@ -397,7 +403,8 @@ def hours_back(story: Story) -> bool:
 @step(2)
 def reopen(story: Story) -> bool:
     """Reopen what an accepted loss has closed, as if Level-1 had none of it."""
-    (dl, of), books = story.dl(), story.books
+    (dl, of) = story.dl()
+    books = story.books
     if of.submitted and of.submitted != of.handoff:
         return False
     done = False
@@ -415,7 +422,8 @@ def reopen(story: Story) -> bool:
 @step(3)
 def products_gone(story: Story) -> bool:
     """Delete products that can be made again."""
-    work, (dl, _) = story.world.site.work, story.dl()
+    work = story.world.site.work
+    (dl, _) = story.dl()
     going = list((work / paths.chunks(dl)).glob(story.one_of(["*-*.evt", "*-*.rows", "*-*"])))
     for path in going:
         path.unlink()
@@ -433,13 +441,15 @@ def cleanup(story: Story) -> bool:
 @step(6)
 def submit(story: Story) -> bool:
     """Submit a downlink; Level-1 may refuse, fail or lie."""
-    (dl, of), mode = story.dl(), story.one_of(["well", "well", "well", "refuse", "fail", "lie"])
+    (dl, of) = story.dl()
+    mode = story.one_of(["well", "well", "well", "refuse", "fail", "lie"])
     blocked = story.books.problems(dl).keys() & {"a RetDef is not processed", "the stage was wiped"}
     if not story.world.site.has_receipt(dl) or blocked:
         return False
     if not story.world.site.receipt(dl).names_files:
         return False
-    work, modes = story.world.site.work, story.world.home / "modes.json"
+    work = story.world.site.work
+    modes = story.world.home / "modes.json"
     for path in (work / paths.submitted(dl), log := work / paths.log("submit", dl)):
         path.unlink(missing_ok=True)
     modes.write_text(json.dumps({} if mode == "well" else {"createStream": mode}))
@@ -453,9 +463,11 @@ def submit(story: Story) -> bool:
     if of.submitted:
         return True
     if made and ended.status == 0:  # perhaps by an earlier attempt, which a check has settled now
-        of.submitted, of.open = of.handoff, False
+        of.submitted = of.handoff
+        of.open = False
     elif asked and mode != "well":
-        of.open, of.asked = True, of.handoff
+        of.open = True
+        of.asked = of.handoff
     return True
 
 
@@ -467,7 +479,8 @@ def settle(story: Story) -> bool:
         return False
     has = bool(story.world.streams_of(dl))
     story.halfpipe("submit", dl, "--settle", "submitted" if has else "not-submitted").good()
-    of.open, of.submitted = False, of.asked if has else 0
+    of.open = False
+    of.submitted = of.asked if has else 0
     return True
 
 
@@ -478,7 +491,8 @@ def roll_back(story: Story) -> bool:
     if not (0 < of.submitted < of.handoff and story.world.site.has_receipt(dl)):
         return False
     if story.halfpipe("submit", dl, "--rollback").status == 0:
-        of.submitted, of.taken = of.handoff, False
+        of.submitted = of.handoff
+        of.taken = False
     return True
 
 
@@ -510,7 +524,8 @@ def wiped(story: Story) -> bool:
 
 @step(2)
 def policy(story: Story) -> bool:
-    key, value = story.one_of(["max_events", "min_events"]), story.one_of([2, 3, 5, 125000])
+    key = story.one_of(["max_events", "min_events"])
+    value = story.one_of([2, 3, 5, 125000])
     if (key == "min_events" and value > 3) or getattr(story.books.rules, key) == value:
         return False
     story.world.site.configure(merge={key: value})
@@ -521,7 +536,8 @@ def policy(story: Story) -> bool:
 @step(3)
 def abandon(story: Story) -> bool:
     """Abandon a run, or undo that."""
-    run, books = story.one_of(story.books.runs), story.books
+    run = story.one_of(story.books.runs)
+    books = story.books
     if run in books.abandoned:
         story.halfpipe("accept", run, "abandoned", "--undo", "--reason", "a story").good()
     elif books.brought[run]:

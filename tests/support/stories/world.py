@@ -74,7 +74,8 @@ class Version:
     @property
     def hours(self) -> frozenset[Hour]:
         """The hours of level-0 that the RetDef needs."""
-        begin, end = self.datagrams[0].span[0], self.datagrams[-1].span[1]
+        begin = self.datagrams[0].span[0]
+        end = self.datagrams[-1].span[1]
         return frozenset((hour, self.datagrams[0].apid) for hour in range(begin // HOUR, end // HOUR + 1))
 
 
@@ -110,7 +111,8 @@ class World:
 
     def __init__(self, home: Path, rng: random.Random) -> None:
         scenario = drawn(rng)
-        self.home, self.simulation = home, scenario.write(home / "simulated")
+        self.home = home
+        self.simulation = scenario.write(home / "simulated")
         self.chunks: dict[str, list[NewInput]] = {str(downlink): [] for downlink in scenario.downlinks}
         by_apid: defaultdict[int, set[Datagram]] = defaultdict(set)
         for chunk in self.simulation.chunks:
@@ -120,13 +122,15 @@ class World:
             self.chunks[chunk.downlink].append(self._brought(chunk, in_order[chunk.apid]))
         self.chunks = {dl: chunks for dl, chunks in self.chunks.items() if chunks}
         self.downlinks = list(self.chunks)
-        self.archive, self.away = self.simulation.level0, home / "away"
+        self.archive = self.simulation.level0
+        self.away = home / "away"
         # The packets of each file by its path in the archive: where each packet ends, and its time.
         self.packets = {
             str(path.relative_to(self.archive)): list(packets_in(path.read_bytes()))
             for path in sorted(self.archive.rglob(f"s{SCID:04d}a*"))
         }
-        self.streams, self.max_events = home / "server", rng.choice([125000, 125000, 9])
+        self.streams = home / "server"
+        self.max_events = rng.choice([125000, 125000, 9])
         self.site = Site(home)
         self.site.configure(
             paths={"level0": str(self.archive)},
@@ -195,7 +199,8 @@ class World:
 
     def take_away(self, name: str, packets: int = 0) -> bool:
         """Truncate a file of the archive to `packets` packets, 0 to remove it; False if it was not whole."""
-        there, away = self.archive / name, self.away / name
+        there = self.archive / name
+        away = self.away / name
         if away.exists():
             return False
         away.parent.mkdir(parents=True, exist_ok=True)
@@ -283,6 +288,7 @@ class StagedFile:
 
     @classmethod
     def read(cls, path: Path) -> "StagedFile":
-        header, keys = evt.read_header(path), tuple(events_of(path.read_bytes()))
+        header = evt.read_header(path)
+        keys = tuple(events_of(path.read_bytes()))
         seconds = int(header["secs_beg"]), int(header["secs_end"])
         return cls(path.name, keys, (keys[0][0], keys[-1][0]), seconds)

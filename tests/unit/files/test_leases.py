@@ -31,7 +31,8 @@ from tests.support.leases import leases as left
 
 DL = DownlinkId("230401001")
 RUN = RunId("2c2e5787")
-PLACE, OF_RUN = paths.downlink_lease(DL), paths.run_lease(RUN)
+PLACE = paths.downlink_lease(DL)
+OF_RUN = paths.run_lease(RUN)
 LIFETIME = 1.5  # seconds
 TAKES = {
     "head": "leases.hold_downlink(settings, DownlinkId('230401001'), say); held()",
@@ -159,7 +160,8 @@ def test_a_lease_names_its_holder_and_is_gone_after_its_release(tmp_path: Path) 
 
 def test_time_is_the_servers_lifetime_the_holders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_by_another(tmp_path, "leases/a", silent=200)
-    mine, real = Lease(tmp_path, "leases/a", LIFETIME), time.time
+    mine = Lease(tmp_path, "leases/a", LIFETIME)
+    real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 1e6)
     assert not mine.try_take(), "whatever this machine's clock says"
     monkeypatch.setattr(time, "time", lambda: real() - 1e6)
@@ -238,7 +240,8 @@ def test_a_slow_process_does_not_take_over_what_others_took_over_before(
 def test_a_job_that_a_resumed_head_starts_at_the_last_moment_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, jobs = Lease(tmp_path, "leases/a", LIFETIME), list[Path]()
+    mine = Lease(tmp_path, "leases/a", LIFETIME)
+    jobs = list[Path]()
     left_by_another(tmp_path, "leases/a", silent=1e4)
 
     def late(path: Path, content: bytes, *, lasting: bool) -> bool:
@@ -255,7 +258,8 @@ def test_a_job_that_a_resumed_head_starts_at_the_last_moment_is_waited_for(
 
 
 def test_a_lease_released_during_a_look_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, touched = left_by_another(tmp_path, "leases/a"), heartbeat.touched
+    gone = left_by_another(tmp_path, "leases/a")
+    touched = heartbeat.touched
 
     def meanwhile(work: Path, heart: str) -> float | None:
         if heart == gone.heart:
@@ -291,7 +295,8 @@ def test_a_wait_is_reported_after_a_while_and_again(
 def test_a_job_that_registers_before_its_head_is_seen_dead_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder, touched = left_by_another(tmp_path, PLACE), heartbeat.touched
+    holder = left_by_another(tmp_path, PLACE)
+    touched = heartbeat.touched
 
     def late(work: Path, heart: str) -> float | None:
         if heart == holder.heart and not list((work / PLACE).glob("job-*")):

@@ -127,7 +127,8 @@ def test_a_late_record_in_place_of_a_lost_first_copy_does_not_count(
 ) -> None:
     """A suspended process publishes its first copy, although another record has this number."""
     published(tmp_path, 1)
-    slow, fast = series(tmp_path), series(tmp_path)
+    slow = series(tmp_path)
+    fast = series(tmp_path)
     slow.read(), fast.read()
     fast.publish({"value": 2})
     for number in range(later):
@@ -203,7 +204,8 @@ def test_a_record_that_does_not_fit_on_the_disk_does_not_exist(tmp_path: Path) -
 
 
 def test_a_first_copy_in_place_of_a_lost_one_is_put_right_at_once(tmp_path: Path) -> None:
-    slow, fast = published(tmp_path, 1), series(tmp_path)
+    slow = published(tmp_path, 1)
+    fast = series(tmp_path)
     fast.read()
     fast.publish({"value": 2})
     first, second = (tmp_path / home / "000002.json" for home in (PLACE, f"copies/{PLACE}"))

@@ -70,7 +70,8 @@ def test_a_short_read_is_continued(handle: int, monkeypatch: pytest.MonkeyPatch)
         return int(real(handle, one.ctypes.data, 1, position))
 
     monkeypatch.setattr(system_calls, "_preadv", short)
-    cuts, order = [(10, 20), (30, 33), (100, 5)], [2, 1, 0]
+    cuts = [(10, 20), (30, 33), (100, 5)]
+    order = [2, 1, 0]
     assert read(handle, cuts, order) == b"".join(CONTENT[cuts[i][0] : sum(cuts[i])].tobytes() for i in order)
 
 
@@ -81,7 +82,8 @@ def test_a_file_that_is_too_short(handle: int, cut: tuple[int, int]) -> None:
     assert caught.value.args == (max(CONTENT.size, cut[0]),)
 
 
-ZEROS, READ_ONLY = np.zeros(10, np.uint8), np.zeros(10, np.uint8)
+ZEROS = np.zeros(10, np.uint8)
+READ_ONLY = np.zeros(10, np.uint8)
 READ_ONLY.flags.writeable = False
 
 

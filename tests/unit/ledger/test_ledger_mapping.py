@@ -21,7 +21,8 @@ from halfpipe.run.deliveries import MootKey
 from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Moot, Paths, Settings
 
-RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
+RUN = RunId("2c2e5787")
+OTHER = RunId("2c2e8000")
 GROUND = 2**32 - 1
 START = datetime(2024, 6, 28, 2, 29, 27)
 

@@ -30,7 +30,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
         pass
 
     class StandIn(ModuleType):
-        version, paramstyle, Error = "3.4.0", "named", DriverError
+        version = "3.4.0"
+        paramstyle = "named"
+        Error = DriverError
 
         def __getattr__(self, name: str) -> Any:
             """Return a constant or an error; SQLAlchemy asks for dozens of them."""

@@ -98,7 +98,8 @@ def test_the_reason_of_an_unknown_outcome_names_the_check_if_the_check_disagrees
 
 @pytest.mark.parametrize("lost", [False, True], ids=["killed", "answer lost"])
 def test_an_attempt_without_a_recorded_answer_is_open(lost: bool, tmp_path: Path) -> None:
-    known, away = submissions(tmp_path, ID), tmp_path / "away"
+    known = submissions(tmp_path, ID)
+    away = tmp_path / "away"
     unwritable = f"mv {known.path} {away}; touch {known.path}"
     with pytest.raises(UnknownOutcomeError):
         known.run(["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **ABOUT)
@@ -136,7 +137,9 @@ def test_a_command_that_a_killed_process_left_is_waited_for_by_the_file_servers_
     ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process that waits may run on another host: with its own clock it would run the command twice."""
-    late, real, messages = tmp_path / "late", time.time, list[str]()
+    late = tmp_path / "late"
+    real = time.time
+    messages = list[str]()
     (tmp_path / paths.HEARTBEATS).mkdir(parents=True)  # as for every process that holds a lease
     killed(tmp_path, f"sleep 0.3; touch {late}", seconds=1.0)
     monkeypatch.setattr(time, "time", lambda: real() + ahead)

@@ -84,7 +84,8 @@ def test_a_full_disk_that_is_not_known_and_a_record_that_cannot_be_written() -> 
     "change", [{"code": 1}, {"commands": "misspelt"}, {"text": None}, {"remedy": {"do": [], "first": ""}}]
 )
 def test_a_damaged_record_is_the_reason_with_its_name(change: dict[str, Any], tmp_path: Path) -> None:
-    log, record = tmp_path / "job.log", tmp_path / "job.failure.json"
+    log = tmp_path / "job.log"
+    record = tmp_path / "job.failure.json"
     Failure("decoder", "it failed").write(log)
     good = json.loads(record.read_bytes())
     for content in (json.dumps(good | change), "{"):
@@ -133,7 +134,8 @@ def test_the_state_in_slurm_replaces_the_record_of_the_job(
         return SimpleNamespace(stdout=f"{state}\n")
 
     monkeypatch.setattr("halfpipe.process.programs.subprocess.run", run)
-    log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
+    log = tmp_path / "job.log"
+    of_slurm = tmp_path / "slurm_logs" / "4711.log"
     given = {"mem_mb": 4000, "runtime": 30}
     log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
     Failure("decoder", "the decoder was killed").write(log)
@@ -178,7 +180,8 @@ def test_the_error_of_the_executor_counts_without_a_record_of_the_job(
         "halfpipe.process.programs.subprocess.run",
         lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"),
     )
-    log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
+    log = tmp_path / "job.log"
+    of_slurm = tmp_path / "slurm_logs" / "4711.log"
     failing(head, log, *([of_slurm] if submitted else []), said="sbatch: no such\npartition")
     why = Failure.read(log)
     assert why is not None
@@ -222,7 +225,8 @@ def test_what_sbatch_prints_names_the_key_to_correct_or_passes() -> None:
 
 @pytest.mark.parametrize("dryrun", [False, True])
 def test_a_new_start_removes_the_record_but_a_dry_run_does_not(dryrun: bool, tmp_path: Path) -> None:
-    head, log = plugin.LogHandler(common(dryrun=dryrun), None), tmp_path / "job.log"
+    head = plugin.LogHandler(common(dryrun=dryrun), None)
+    log = tmp_path / "job.log"
     Failure("decoder", "it failed").write(log)
     log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources={})
     head.close()

@@ -22,7 +22,8 @@ def shell(code: str) -> list[str]:
 
 
 def test_both_streams_go_into_the_log_and_the_last_lines_are_kept(tmp_path: Path) -> None:
-    file, heard = io.StringIO(), list[str]()
+    file = io.StringIO()
+    heard = list[str]()
     words = shell(
         r"pwd; printf '\033]0;x\007a\tb\r\n' >&2; for i in 1 2 3; do echo $i; done; printf 'c\rd\377\n\n'"
     )
@@ -36,7 +37,8 @@ def test_both_streams_go_into_the_log_and_the_last_lines_are_kept(tmp_path: Path
 
 
 def test_streams_can_be_separated(tmp_path: Path) -> None:
-    out, errors = list[bytes](), list[bytes]()
+    out = list[bytes]()
+    errors = list[bytes]()
     code = r"printf 'a\377\n'; printf b >&2"
     assert programs.run(shell(code), tmp_path, out.append, errors.append).well
     assert (b"".join(out), b"".join(errors)) == (b"a\xff\n", b"b")
@@ -76,7 +78,8 @@ def test_it_has_no_input_and_gets_its_environment(tmp_path: Path) -> None:
     ids=["quiet", "closed", "deaf", "obedient"],
 )
 def test_a_time_limit(tmp_path: Path, code: str, status: int) -> None:
-    begun, words = time.monotonic(), shell(f"{code} # {tmp_path}")
+    begun = time.monotonic()
+    words = shell(f"{code} # {tmp_path}")
     ending = programs.run(words, tmp_path, lambda _: None, seconds=0.2, grace=0.3, whole_group=True)
     assert (ending.status, ending.late, ending.well) == (status, True, False)
     assert time.monotonic() - begun < 10
@@ -99,7 +102,8 @@ def test_a_child_that_keeps_the_output_open_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, child: list[str]
 ) -> None:
     monkeypatch.setattr(programs, "HELD_SECONDS", 0.3)
-    file, begun = io.StringIO(), time.monotonic()
+    file = io.StringIO()
+    begun = time.monotonic()
     assert programs.run([*shell(LEAVES_A_CHILD), "sh", *child], tmp_path, Log(file)).status == 4
     assert time.monotonic() - begun < 10
     assert len(caplog.messages) == 1
@@ -191,11 +195,13 @@ def test_lines_do_not_depend_on_the_pieces_of_a_stream(parts: list[bytes], sizes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "LINE_LIMIT", 16)
         lines = Lines(heard.append)
-        at, turn = 0, 0
+        at = 0
+        turn = 0
         while at < len(stream):
             step = sizes[turn % len(sizes)]
             lines(stream[at : at + step])
-            at, turn = at + step, turn + 1
+            at = at + step
+            turn = turn + 1
         lines(b"")
     assert b"".join(heard) == stream
     assert all(len(line) < 16 + max(sizes) for line in heard)

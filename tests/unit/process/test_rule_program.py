@@ -16,7 +16,8 @@ from halfpipe.settings import Paths, Settings
 
 
 def test_a_job_handles_one_signal_and_ignores_more(tmp_path: Path) -> None:
-    unwound, written = [], write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
+    unwound = []
+    written = write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
     words = ["--settings", str(written), "--downlink", "230401001"]
 
     def job(*_: object) -> None:

@@ -68,7 +68,8 @@ def test_readers_of_all_mails_know_the_state(
             if message.occasion is Occasion.LASTS:
                 assert now - last_told[message.subject] >= 10 * TURN
             last_told[message.subject] = now
-            was, now_has = before.get(message.subject, []), heard[message.subject]
+            was = before.get(message.subject, [])
+            now_has = heard[message.subject]
             expected = Occasion.CHANGED if was != now_has else Occasion.LASTS
             if not (was and now_has):
                 expected = Occasion.OVER if was else Occasion.NEW
@@ -97,7 +98,8 @@ def test_a_problem_changes_with_its_codes_and_not_with_its_words() -> None:
 
 
 def test_what_a_person_works_on_is_not_repeated_until_it_changes(tmp_path: Path) -> None:
-    settings, said = Settings(Paths(tmp_path, tmp_path), alarm=Alarm(remind_hours=1e-12)), Messages()
+    settings = Settings(Paths(tmp_path, tmp_path), alarm=Alarm(remind_hours=1e-12))
+    said = Messages()
 
     def missing(events: int) -> Cause:
         return Cause(
@@ -199,7 +201,8 @@ def test_the_command_gets_the_message_and_its_failure_loses_nothing(tmp_path: Pa
 
 def test_two_processes_at_once_remember_both_messages(tmp_path: Path) -> None:
     """A turn reports, and another one, which cannot begin, reports that meanwhile."""
-    settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
+    settings = Settings(Paths(tmp_path, tmp_path))
+    said = Messages()
     other = Thread(target=lambda: Alarms(settings, said).report_site("silence", CAUSES[:1]))
 
     def meanwhile(text: str) -> bool:

@@ -28,8 +28,10 @@ from tests.support.leases import held_by_another, job_of_another, leases, left_b
 from tests.support.series import damage, forget
 from tests.support.workflow import Site
 
-FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
-RUN, OTHER = RunId("2c2e5787"), RunId("2c2e5788")
+FIRST = DownlinkId("240601001")
+SECOND = DownlinkId("240601002")
+RUN = RunId("2c2e5787")
+OTHER = RunId("2c2e5788")
 DAYS = 30.0
 NOW = time.time()
 OLD = NOW - 31 * cleanup.DAY
@@ -72,7 +74,8 @@ def large(site: Site) -> dict[str, int]:
 
 
 def test_only_files_that_can_be_regenerated_are_removed(old: Site) -> None:
-    before, goes = old.tree(), large(old)
+    before = old.tree()
+    goes = large(old)
     assert len(goes) == 2 * 6
     expected = [Removable(FileKind.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
@@ -182,7 +185,9 @@ LEASES = {
 
 @pytest.mark.parametrize("what", [*LEASES, "again"])
 def test_what_changes_between_look_and_removal(what: str, old: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, events, said = cleanup.nobody_else, old.work / paths.chunks(SECOND), list[str]()
+    alone = cleanup.nobody_else
+    events = old.work / paths.chunks(SECOND)
+    said = list[str]()
 
     @contextmanager
     def late(settings: Settings, each: Removable) -> Iterator[None]:

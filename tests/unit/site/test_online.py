@@ -160,7 +160,8 @@ def test_complete_for_level_1_may_not_be_whole(change: Callable[[str], str], sai
 def test_the_file_of_an_abandoned_run_has_all_known_events(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST)
     site.abandon(RUN)
-    result, lacks = online.go(), "datagrams 6 to 7 of EPU 965 are missing"
+    result = online.go()
+    lacks = "datagrams 6 to 7 of EPU 965 are missing"
     assert (result.what, lacks in result.text) == (OnlineOutcome.MADE, True)
     bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
     assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
@@ -191,7 +192,8 @@ def test_a_file_is_not_made_twice(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     settings = online.settings(online.command())
     online.go(settings)
-    before, made = values(site.work, paths.online_record(RUN)), (online.home / NAME).stat()
+    before = values(site.work, paths.online_record(RUN))
+    made = (online.home / NAME).stat()
     site.by_hand(FIRST)
     assert online.go(settings).what is OnlineOutcome.BEFORE
     assert (online.home / NAME).stat() == made
@@ -299,7 +301,8 @@ def test_a_killed_command_needs_a_person(site: Site) -> None:
 
 
 def test_a_command_of_a_killed_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    online, said = on_site(site, "lci_acd", FIRST), list[str]()
+    online = on_site(site, "lci_acd", FIRST)
+    said = list[str]()
     monkeypatch.setattr(online_handoff.log, "warning", lambda text, *_: said.append(text))
     online.go(online.settings(online.command("exit 1")))
     OnlineRecord(site.work, RUN).attempts.intend(["of a process that was killed"], seconds=1.0)
@@ -340,7 +343,8 @@ def told(work: Path) -> OnlineRecord:
 
 
 def test_a_run_is_handed_off_once_its_file_is_made(tmp_path: Path) -> None:
-    home, record = tmp_path / "online", OnlineRecord(tmp_path, RUN)
+    home = tmp_path / "online"
+    record = OnlineRecord(tmp_path, RUN)
     assert not online_handoff.is_handed_off(tmp_path, home, RUN)
     home.mkdir()
     (home / f"00000001-{RUN}.evt").touch()

@@ -36,7 +36,8 @@ def test_the_board_is_written_if_the_config_asks_for_one(worked: Callable[..., S
 
 
 def test_a_turn_alarms_about_a_used_up_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, said = Settings(Paths(tmp_path, tmp_path)), Messages()
+    settings = Settings(Paths(tmp_path, tmp_path))
+    said = Messages()
     lease = Lease.of(settings, paths.UNATTENDED_LEASE)
     turn = Turn(settings, SnakemakeCall(is_remote=True), 1.0, Alarms(settings, said), lease)
     assert lease.try_take()

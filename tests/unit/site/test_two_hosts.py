@@ -64,10 +64,8 @@ def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch:
 def test_a_file_that_is_seen_in_part_and_one_that_goes_back_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    side, looks = (
-        Side(tmp_path, 1),
-        iter([b"", b"3", b"3 0.0\n2 0.0\n", b"1 0.0\n" * LINES, b"3 0.0\n" * LINES]),
-    )
+    side = Side(tmp_path, 1)
+    looks = iter([b"", b"3", b"3 0.0\n2 0.0\n", b"1 0.0\n" * LINES, b"3 0.0\n" * LINES])
     side.number = 2
     monkeypatch.setattr(Path, "read_text", lambda _: next(looks).decode())
     side.exchange()

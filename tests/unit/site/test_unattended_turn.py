@@ -19,7 +19,9 @@ def test_downlinks_that_snakemake_left_without_a_reason_have_failed(tmp_path: Pa
     snakemake: Any = SimpleNamespace(command=lambda *_: ["false"], is_remote=False)
     unused: Any = None
     turn = unattended_turn.Turn(searching(tmp_path), snakemake, 60.0, unused, unused)
-    plan, left, done = Plan(turn.settings), DownlinkId("240601001"), DownlinkId("240601002")
+    plan = Plan(turn.settings)
+    left = DownlinkId("240601001")
+    done = DownlinkId("240601002")
     (tmp_path / plan.target(done)).touch()
     found = turn._process(plan, [left, done], 0.0)
     assert [(dl, cause.code, cause.remedy.do) for dl, cause in found.items()] == [
@@ -30,7 +32,8 @@ def test_downlinks_that_snakemake_left_without_a_reason_have_failed(tmp_path: Pa
 def test_an_empty_mount_point_is_reported_once_and_nothing_is_written_there(
     level1: Level1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, said = level1.settings(), list[str]()
+    settings = level1.settings()
+    said = list[str]()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
 
     def check() -> None:
