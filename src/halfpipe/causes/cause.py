@@ -38,6 +38,11 @@ class Cause:
         """What makes it another cause if it changes: the code, the jobs, and the subjects and numbers to accept."""
         return " ".join(filter(None, (self.code, self.failed, *self.remedy.accept)))
 
+    @classmethod
+    def of(cls, error: HalfPipeError) -> "Cause":
+        """Return the cause for an error: a person must do what its remedy says."""
+        return cls(error.code, Verdict.ACTION, error.text, error.remedy)
+
     @property
     def phase(self) -> Phase:
         """The phase of the jobs that failed; if none failed, that of the code."""

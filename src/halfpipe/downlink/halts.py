@@ -102,7 +102,8 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     file = holding(work, switch, downlink)
     if file is None:
         return None
-    reason, remedy = markers.content(file), Remedy("halfpipe hold")
+    reason = markers.content(file)
+    remedy = Remedy("halfpipe hold")
     if file.parent.name == downlink:
         remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
     text = f"{switch.what} is held by {file}" + (f" ({reason})" if reason else "")

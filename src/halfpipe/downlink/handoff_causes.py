@@ -125,9 +125,11 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
 
 def simulated(settings: Settings, handed: HandOff, action: Action = Action.SUBMIT) -> Cause | None:
     """Return a cause if a hand-off has simulated data, and its submission or rollback is for Level-1 in production."""
-    key, command = "command", settings.submit.command
+    key = "command"
+    command = settings.submit.command
     if action is Action.ROLLBACK:
-        key, command = "rollback", settings.submit.rollback
+        key = "rollback"
+        command = settings.submit.rollback
     if not (settings.is_simulated or handed.receipt.simulated) or not is_production(command):
         return None
     is_wanted = command is not None or settings.submit.automatic

@@ -72,18 +72,21 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> 
     ConfigError
         If `among` is None and more than `outstanding.max` are ready.
     """
-    submitting, most = plan.settings.submit.automatic and among is None, plan.settings.outstanding.max
+    submitting = plan.settings.submit.automatic and among is None
+    most = plan.settings.outstanding.max
     names = frozenset(names_in(plan.work))
     begun = {
         DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
     }
     closed = read_closed(plan.settings)
-    ready, held = [], dict[DownlinkId, Path]()
+    ready = []
+    held = dict[DownlinkId, Path]()
     waiting = [cause.text for cause in general_causes(plan) if cause.verdict is Verdict.ACTION]
     for dl in sorted(begun | plan.on_search_path):
         if among is not None and dl not in among:
             continue
-        handed_off, submits = paths.receipt(dl) in names, submitting and paths.submitted(dl) not in names
+        handed_off = paths.receipt(dl) in names
+        submits = submitting and paths.submitted(dl) not in names
         if dl in closed and not submits:
             continue
         of = plan.of(dl)

@@ -438,11 +438,12 @@ def listed(directory: str, downlink: str) -> Listing:
         names = names_in(directory)
     except HalfPipeError as error:
         return Listing(unread=str(error))
-    before, after = f"RetDef-{downlink}-", ".xml"
-    chunks, elsewhere = [], []
+    before = f"RetDef-{downlink}-"
+    chunks = []
+    elsewhere = []
     for name in names:
-        chunk = name[len(before) : -len(after)] if name.startswith(before) and name.endswith(after) else ""
-        if ChunkId.matches(chunk) and int(chunk) > 0:
+        chunk = name.removeprefix(before).removesuffix(".xml")
+        if f"{before}{chunk}.xml" == name and ChunkId.matches(chunk) and int(chunk) > 0:
             chunks.append(chunk)
         elif name.lower().startswith("retdef"):
             elsewhere.append(name)
@@ -521,7 +522,8 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     HalfPipeError
         If a place of the search path cannot be listed.
     """
-    plan, found = Plan(settings), list[DownlinkId]()
+    plan = Plan(settings)
+    found = list[DownlinkId]()
     for word in words:
         if DownlinkId.matches(word):
             found.append(DownlinkId(word))

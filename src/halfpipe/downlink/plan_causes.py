@@ -26,7 +26,9 @@ UNREPORTED = {"settling", "held"}
 
 def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield the causes from a downlink's RetDefs, stage and switches at `now` (Unix seconds), processed or not."""
-    plan, downlink, staged = of.plan, of.downlink, of.staged
+    plan = of.plan
+    downlink = of.downlink
+    staged = of.staged
     place = plan.work / downlink
     if staged.unread:
         yield Cause("file-system", Verdict.ACTION, staged.unread, Remedy(f"ls -ld {place}"))
@@ -136,7 +138,8 @@ def _named(chunks: Iterable[int]) -> str:
 
 def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield why an outstanding downlink waits: for a missing RetDef, or until its youngest one settles."""
-    youngest, settle = of.came(now), of.plan.settings.retdef.settle_seconds
+    youngest = of.came(now)
+    settle = of.plan.settings.retdef.settle_seconds
     if of.holes:
         age = now - youngest if youngest else 0.0
         late = age > of.plan.settings.alarm.late_hours * HOUR

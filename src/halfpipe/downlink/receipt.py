@@ -126,7 +126,8 @@ def _in_stage(
         If event files of hand-off `number` are gone; Level-1 cannot have taken them yet.
     """
     home = place / paths.staged(downlink)
-    staged, gone = [], []
+    staged = []
+    gone = []
     for one in delivered:
         files = ((home / one.run.l1 / file.name, file) for file in one.delivery.files)
         if not any(stage_look.difference(path, file, checksums=False) for path, file in files):

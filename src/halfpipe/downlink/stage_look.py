@@ -19,7 +19,8 @@ from halfpipe.run.merged_chunks import File
 from halfpipe.settings import Settings
 from halfpipe.words import count, first_names
 
-FOREIGN, DIFFERS = "stage-foreign", "stage-differs"
+FOREIGN = "stage-foreign"
+DIFFERS = "stage-differs"
 GONE = "stage-gone"  # event files; Level-1 moves them away once a hand-off is submitted
 MISSING = "missing"
 L1_NAME = re.compile(r"r[0-9]{10}")
@@ -94,7 +95,8 @@ def differences(staged: Staged, last: HandOff, tokens: Tokens | None = None) -> 
             continue
         again = rerun(downlink, paths.manifest(one.run, downlink))
         for file in one.delivery.files:
-            path, token = f"{one.run.l1}/{file.name}", Path(file.name).stem
+            path = f"{one.run.l1}/{file.name}"
+            token = Path(file.name).stem
             if why := differs(staged.files.get(path), file):
                 yield fault(GONE if why == MISSING else DIFFERS, staged.home / path, why, again)
             if tokens is not None and token not in tokens[one.run]:

@@ -86,7 +86,7 @@ def trouble(settings: Settings) -> Cause | None:
     try:
         return _wrong(settings, ())
     except HalfPipeError as error:
-        return Cause(error.code, Verdict.ACTION, error.text, error.remedy)
+        return Cause.of(error)
     except OSError as error:
         return Cause("file-system", Verdict.ACTION, sentence(error), _look(settings.paths.stage))
 
@@ -97,7 +97,8 @@ def _look(place: Path, first: str = "") -> Remedy:
 
 
 def _wrong(settings: Settings, series: Collection[str]) -> Cause | None:
-    work, stage = settings.paths.work, settings.paths.stage
+    work = settings.paths.work
+    stage = settings.paths.stage
     for key, place in (("work", work), ("stage", stage)):
         if not place.exists() and not place.parent.is_dir():
             return Cause(
@@ -186,7 +187,8 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
         If the mark cannot be written.
     """
     work = settings.paths.work
-    mark, copy = settings.paths.stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
+    mark = settings.paths.stage / paths.STAGE_MARK
+    copy = work / paths.STAGE_MARK_COPY
     new = [_Last(place, record.number, record.seal) for place, record in records][-MOST:]
     id = working_directory.begin(work)
     while True:

@@ -22,7 +22,8 @@ def submissions_to_extend(settings: Settings, downlink: DownlinkId) -> Attempts:
     Before each record the product is removed, because it would contradict the record. After each record the stage's
     mark is extended. If a process was killed in between, the mark is extended here.
     """
-    work, product = settings.paths.work, settings.paths.work / paths.submitted(downlink)
+    work = settings.paths.work
+    product = work / paths.submitted(downlink)
     note = partial(stage_mark.noted, settings)
     found = Attempts(
         work,

@@ -313,8 +313,11 @@ def _ask_person(settings: Settings, record: Attempts, handed: HandOff) -> None:
 
 def _look(settings: Settings, record: Attempts, action: Action, handed: HandOff) -> None:
     """Check that no submission was forgotten, and that Level-1 will find everything; otherwise Level-1 would fail."""
-    downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
-    work, stage = settings.paths.work, settings.paths.stage
+    downlink = DownlinkId(record.id)
+    first = action is Action.SUBMIT
+    nothing = "Nothing was submitted."
+    work = settings.paths.work
+    stage = settings.paths.stage
     stage_mark.refuse(settings, paths.submissions(downlink), paths.receipts(downlink))
     if first and (lost := forgotten(record, known_by(settings, record))):
         raise lost.refused(nothing, SubmissionError)
@@ -378,7 +381,8 @@ def _run(settings: Settings, record: Attempts, action: Action, handed: HandOff, 
 
 def _unknown(settings: Settings, record: Attempts, how: str = "") -> SubmissionError:
     """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
-    cause, attempt = unsettled(settings, record, how=how), record.every[-1]
+    cause = unsettled(settings, record, how=how)
+    attempt = record.every[-1]
     assert cause is not None
     return SubmissionError(
         f"downlink {record.id}: {cause.text}, attempt {attempt.number} in {record.path}: "

@@ -111,7 +111,7 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         write_bytes(home / page, render(template, {**of_site, "made": made, **values}), lasting=False)
         pages.add(page)
 
-    def see(one: Account, facts: DownlinkFacts | None) -> Account:
+    def see(one: Account, facts: DownlinkFacts | None) -> None:
         if facts and facts.last and facts.damage is None:
             values = downlink_row(facts.last, facts.submitted)
             own = parts_of(facts)
@@ -120,7 +120,6 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
             parts.extend(own)
         late = {"latency": handed_off.get(one.downlink, {}).get("latency")}
         write(paths.board_page(one.downlink), "downlink.html", _downlink(survey, one, facts) | late)
-        return one
 
     found = overview(survey, downlinks, see=see)
     runs, shown = run_pages(survey, found, parts), {one.downlink for one in found.accounts}

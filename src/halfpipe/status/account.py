@@ -18,7 +18,8 @@ from halfpipe.status.causes import books, hand_off, records, submission
 from halfpipe.status.survey import LEVEL0_SETTLED_SECONDS, DownlinkFacts, Survey, read_facts
 
 COSTS = "The remedy makes a hand-off that needs a rollback"
-TAKEN, UNKNOWN = "taken by Level-1", "not known"  # states
+TAKEN = "taken by Level-1"  # states
+UNKNOWN = "not known"
 # The state of a downlink without a receipt, by the first of these codes that it has.
 STATES = {
     "held": "held",

@@ -164,7 +164,10 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
 
 
 def _explained(state: State, group: Group) -> Explained:
-    kind, waits, do, refused = str(group.kind), list[WaitsFor](), "", state.refused
+    kind = str(group.kind)
+    waits = list[WaitsFor]()
+    do = ""
+    refused = state.refused
     match group.kind:
         case NotDelivered.WAITING:
             waits, why, do = _waiting(state, group.lacks)
@@ -176,7 +179,8 @@ def _explained(state: State, group: Group) -> Explained:
             ]
         case NotDelivered.LATE:
             assert group.inside is not None
-            why, do = _late(state, group.inside), state.again(group.inside)
+            why = _late(state, group.inside)
+            do = state.again(group.inside)
         case NotDelivered.CLOSED:
             assert group.inside is not None
             why = [
@@ -187,7 +191,8 @@ def _explained(state: State, group: Group) -> Explained:
             do = f'halfpipe accept {group.inside}/{state.run} reopened --reason "..."'
         case NotDelivered.DUE if refused:
             downlink, reasons = [*refused.items()][-1]
-            kind, do = REFUSED, state.again(downlink)
+            kind = REFUSED
+            do = state.again(downlink)
             why = [
                 f"Level-1 would refuse the whole run, so downlink {downlink} staged none of it: "
                 f"{'; '.join(reasons)}. Fix this, then deliver the run again."
@@ -200,7 +205,9 @@ def _explained(state: State, group: Group) -> Explained:
 
 
 def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
-    waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
+    waits = list[WaitsFor]()
+    pending = set[DownlinkId]()
+    short = set[DownlinkId]()
     least = state.settings.merge.min_epus
     texts = [in_words(lack, state.segments, least) for lack in lacks]
     why = [f"{text[0].upper()}{text[1:]}." for text in texts]

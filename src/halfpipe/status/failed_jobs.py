@@ -17,7 +17,8 @@ from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
 from halfpipe.words import count, first_names, grouped, shortened
 
-LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
+LINES_OF_A_LOG = 8
+LETTERS_OF_A_LINE = 600
 LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
 TAIL_BYTES = 1 << 16  # logs may contain whatever a decoder prints
 ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of the files that a failed job leaves
@@ -148,8 +149,10 @@ def failures(
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
     """Return the cause of jobs that failed for one reason. `again` is added if their remedy does not rerun them."""
-    first, named = jobs[0], names(jobs)
-    remedy, text = first.why.remedy, first.text.rstrip(".")
+    first = jobs[0]
+    named = names(jobs)
+    remedy = first.why.remedy
+    text = first.text.rstrip(".")
     if needed := sum(job.why.needed for job in jobs):
         text += f"; {size(needed)} needed for {count(len(jobs), 'job')}"
     # Jobs after the receipt have their own command.
@@ -170,7 +173,8 @@ def together(found: Iterable[tuple[DownlinkId, Cause]]) -> Iterator[tuple[str, C
         return (cause.code, why, cause.remedy.first, cause.seen) if cause.failed else (downlink, cause)
 
     for several in grouped((key(*each), each) for each in found).values():
-        downlinks, one = [downlink for downlink, _ in several], several[0][1]
+        downlinks = [downlink for downlink, _ in several]
+        _, one = several[0]
         if len(several) > 1 and one.failed:
             do = [*dict.fromkeys(command for _, cause in several for command in cause.remedy.do)]
             if do == [f"snakemake dl={downlink}" for downlink in downlinks]:

@@ -44,10 +44,8 @@ class Overview:
 
     def headline(self, survey: Survey) -> str:
         """Return a line with the numbers of site problems and of downlinks that need action."""
-        number, of_site = (
-            len(self.needing_action),
-            sum(cause.verdict is Verdict.ACTION for cause in self.site),
-        )
+        number = len(self.needing_action)
+        of_site = sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
         if not self.accounts:
             places = ", ".join(map(str, [*survey.settings.paths.retdef, survey.work]))
@@ -61,17 +59,18 @@ def overview(
     survey: Survey,
     downlinks: Iterable[DownlinkId],
     of_files: OfFiles | None = None,
-    see: Callable[[Account, DownlinkFacts | None], Account] = lambda one, _: one,
+    see: Callable[[Account, DownlinkFacts | None], object] = lambda *_: None,
 ) -> Overview:
     """Draw up the accounts of `downlinks`, each with what `of_files` finds in its files.
 
-    `see` is called with each account and its facts, and returns the account. All facts would be too much to keep.
+    `see` is called with each account and its facts. All facts would be too much to keep.
     """
-    # Look at the files first, because drawing up an account repairs the records that it reads.
-    accounts = [
-        see(*account_and_facts(survey, downlink, [*of_files(downlink)] if of_files else ()))
-        for downlink in sorted(set(downlinks))
-    ]
+    accounts = []
+    for downlink in sorted(set(downlinks)):
+        # Look at the files first, because drawing up an account repairs the records that it reads.
+        one, facts = account_and_facts(survey, downlink, [*of_files(downlink)] if of_files else ())
+        see(one, facts)
+        accounts.append(one)
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )

@@ -3,7 +3,7 @@
 The operator may be short of sleep, so the text is short and repeats nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
     """
     cut_off = CUT_OFF if interrupted else ()
     told = [job for job in jobs if job.why.code not in cut_off]
-    groups, lines = by_cause(sorted(told, key=lambda job: job.log)), list[str]()
+    groups = by_cause(sorted(told, key=lambda job: job.log))
+    lines = list[str]()
     if interrupted:
         lines += [f"the invocation was {interrupted}", *([] if groups else [f"  → {again}"])]
     elif not groups:
@@ -70,7 +71,10 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
         Whether the invocation was for all outstanding downlinks. Then the others follow, each with the reason why it
         was not processed.
     """
-    survey, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
+    survey = Survey(settings)
+    every = sorted(downlinks)
+    lines = list[str]()
+    wants = list[str]()
     waits = list[str]()
     if is_all or not every:
         with suppress(Exception):  # a good invocation must not fail because of its last lines
@@ -91,11 +95,9 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId], *, is_all: boo
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]
-    more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
-    more += [f"not processed: {line}" for line in waits[:MOST_ACTIONS]]
-    more += (
-        [f"and {len(waits) - MOST_ACTIONS} more that wait: halfpipe status"]
-        if len(waits) > MOST_ACTIONS
-        else []
-    )
-    return [*lines, *wants[:MOST_ACTIONS], *more]
+    return [*lines, *_few(wants), *_few([f"not processed: {line}" for line in waits])]
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - MOST_ACTIONS
+    return [*lines[:MOST_ACTIONS], *([f"and {more} more: halfpipe status"] if more > 0 else [])]

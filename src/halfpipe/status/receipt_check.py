@@ -76,7 +76,7 @@ class Check:
                 yield from self._records(Series(self.work, paths.deliveries(run.run)))
             runs = last.runs
         except StateError as error:
-            yield _damage(error)
+            yield Cause.of(error)
             return
         for chunk in last.receipt.chunks:
             yield from self._chunk(chunk)
@@ -87,7 +87,7 @@ class Check:
         try:
             yield from self._stage(last, submissions(self.work, self.downlink))
         except DamagedError as error:
-            yield _damage(error)
+            yield Cause.of(error)
 
     def _records(self, records: Series) -> Iterator[Cause]:
         yield from (_note(DAMAGED, copy, what) for copy, what in records.verify())
@@ -151,8 +151,3 @@ class Check:
 
 def _note(code: str, path: Path, what: str) -> Cause:
     return Cause(code, Verdict.NOTE, f"{path}: {what}")
-
-
-def _damage(error: StateError) -> Cause:
-    """Return the cause for a record that cannot be used; the account may report the same."""
-    return Cause(DAMAGED, Verdict.ACTION, error.text, error.remedy)

@@ -77,7 +77,7 @@ def site_troubles(survey: Survey, at_level1: Mapping[DownlinkId, str] = NONE) ->
         try:
             yield from found
         except HalfPipeError as error:
-            yield Cause(error.code, Verdict.ACTION, error.text, error.remedy)
+            yield Cause.of(error)
         except OSError as error:
             yield Cause("file-system", Verdict.ACTION, sentence(error))
     if survey.settings.ledger.url is not None:

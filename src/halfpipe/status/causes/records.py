@@ -19,7 +19,7 @@ from halfpipe.words import count
 def receipt_causes(of: DownlinkFacts) -> Iterator[Cause]:
     """Yield that the records of the hand-offs cannot be read, or that the receipt does not point to the last one."""
     if of.damage is not None:
-        yield _damaged(of.damage)
+        yield Cause.of(of.damage)
     elif of.receipt_time is not None and not of.in_progress and not of.resolves:
         path = of.work / paths.receipt(of.id)
         text = (
@@ -34,7 +34,7 @@ def run_causes(of: DownlinkFacts) -> Iterator[Cause]:
     for run in sorted({*of.survey.lost.get(of.id, ()), *handed}):
         facts = of.runs[run]
         if facts.damage is not None:
-            yield _damaged(facts.damage)
+            yield Cause.of(facts.damage)
             continue
         if unreadable := facts.deliveries.unreadable.get(of.id):
             yield Cause("other-system", Verdict.ACTION, unreadable.text, unreadable.remedy)
@@ -51,13 +51,9 @@ def online_causes(of: DownlinkFacts, run: RunId) -> Iterator[Cause]:
     """Yield a cause if it is not known whether Online has the file of a run."""
     online = of.runs[run].online
     if isinstance(online, HalfPipeError):
-        yield _damaged(online)
+        yield Cause.of(online)
     elif online is not None and online.state is OnlineState.OPEN:
         yield online.unknown()
-
-
-def _damaged(error: HalfPipeError) -> Cause:
-    return Cause("damaged", Verdict.ACTION, error.text, error.remedy)
 
 
 def _lost(of: DownlinkFacts, run: RunId, facts: RunFacts) -> Iterator[Cause]:
@@ -87,7 +83,8 @@ def _not_as_delivered(of: DownlinkFacts, one: HandedRun, facts: RunFacts) -> Ite
 
 def _noted(downlink: DownlinkId, one: HandedRun) -> Iterator[Cause]:
     """Yield that a delivery was refused, or that its loss was accepted."""
-    run, made = one.run, one.delivery
+    run = one.run
+    made = one.delivery
     if made.refused:
         yield Cause(
             "level1-refuses",

@@ -30,7 +30,7 @@ def _of_hand_off(of: DownlinkFacts) -> Iterator[Cause]:
     record = of.record
     last = of.handed_off
     if isinstance(record, HalfPipeError):
-        yield Cause("damaged", Verdict.ACTION, record.text, record.remedy)
+        yield Cause.of(record)
     if not isinstance(record, Attempts):
         return
     is_gone = of.survey.sees_stage and not of.staged.is_there
