@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,6 @@ RECEIPT = f"dl={DL}"
 CHUNK = f"{DL}/chunks/00003"
 MANIFEST = f"runs/{RUN}/{DL}/manifest.json"
 REPAIR = f"halfpipe status --check --repair {DL}"
-MARKS = (paths.FORMAT_MARK, paths.STAGE_MARK, paths.STAGE_MARK_COPY)
 
 
 @pytest.fixture
@@ -56,12 +55,6 @@ def codes(site: Site) -> list[str]:
 
 def is_note(cause: Cause) -> bool:
     return cause.verdict is Verdict.NOTE
-
-
-def test_a_downlink_without_retdefs_waits_for_them(site: Site) -> None:
-    other = DownlinkId("240601009")
-    (site.retdefs / other).mkdir()
-    assert [cause.code for cause in account(Survey(site.settings), other).causes] == ["waits-retdef"]
 
 
 def test_what_cannot_be_read_is_a_cause(site: Site) -> None:
@@ -90,63 +83,59 @@ def test_what_a_receipt_records_needs_action(site: Site) -> None:
     assert {"magic7", "merged-without", "books"} <= action
 
 
-def files(site: Site) -> Iterator[Path]:
-    """Yield every file of the site, but tokens, which Level-1 removes one by one, and marks."""
-    for name in site.tree():
-        if not name.startswith(("stage/chunktokens/", "work/.cache/")) and not name.endswith(MARKS):
-            yield site.home / name
+# Each kind of file below the site: how many there are, the codes if one is missing and if it differs, and what its
+# remedy reruns. Without a rule: a note, or the product is moved away.
+KINDS = {
+    r"stage/\d+/.*\.txt": (5, "stage-differs", "stage-differs", "receipt"),
+    r"stage/\d+/.*\.evt": (3, "stage-gone", "stage-differs", r"runs/\w+/\d+/manifest\.json"),
+    r"work/\d+/RetDef-.*\.xml": (5, "damaged", "damaged", r"\d+/chunks/\d{5}\.json"),
+    r"work/\d+/chunks/\d{5}\.json": (5, "damaged", "damaged", r"\d+/chunks/\d{5}\.json"),
+    r"work/\d+/chunks/.*-.*": (15, "cleaned-up", "damaged", None),
+    r"work/(copies/)?(\d+/receipts|runs/\w+/deliveries)/\d{6}\.json": (8, "damaged", "damaged", None),
+}
 
 
-def code_of(path: Path, site: Site) -> str:
-    return "stage-differs" if path.is_relative_to(site.stage) else "damaged"
-
-
-def is_record(path: Path) -> bool:
-    """Tell whether a file is a copy of a record: a lost one is mended from the other."""
-    return path.parent.name in {"receipts", "deliveries"}
-
-
-def test_every_missing_file_is_named_with_the_command_that_makes_it_again(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_file_that_is_missing_or_differs_is_named(site: Site, kind: str) -> None:
+    number, missing, differs, rule = KINDS[kind]
+    files = [site.home / name for name in site.tree() if re.fullmatch(kind, name)]
+    assert (found(site), len(files)) == ([], number)
+    is_record = "deliveries" in kind
+    knows_size = not is_record and "json" not in kind and "xml" not in kind
+    for path in files:
+        content = path.read_bytes()
+        changed = [None, content + b"x"]
+        if content and ".json" not in kind:
+            changed.append(bytes([content[0] ^ 1]) + content[1:])
+        for new in changed:
+            path.unlink()
+            if new is not None:
+                path.write_bytes(new)
+            if new and knows_size:
+                by_size = [one.code for one in found(site, checksums=False)]
+                assert by_size == ([differs] if len(new) > len(content) else [])
+            (finding,) = found(site)
+            assert (finding.code, path_of(finding)) == (differs if new else missing, path)
+            assert is_note(finding) is (is_record or finding.code == "cleaned-up")
+            if rule is not None:
+                assert re.fullmatch(f"snakemake dl={DL} -R {rule}", str(finding.remedy))
+            if is_record:
+                assert path.read_bytes() == content, "it is mended from the other copy"
+            path.write_bytes(content)
     assert found(site) == []
-    every = list(files(site))
-    assert len(every) == 48
-    aside = tmp_path / "aside"
-    for path in every:
-        path.rename(aside)
-        if path.name in {"manifest.json", "datagrams.idx"}:
-            # Nothing reads the former; the account tells that the latter is missing.
-            told = ["damaged"] if path.name == "datagrams.idx" else []
-            assert (found(site), codes(site)) == ([], [*told, "not-submitted"])
-            aside.rename(path)
-            continue
-        if path.name == RECEIPT:
-            (outstanding,) = examined(site)
-            assert (found(site), outstanding.code) == ([], "outstanding")
-            assert outstanding.remedy.do == (f"snakemake dl={DL}",)
-            aside.rename(path)
-            continue
-        (finding,) = found(site)
-        if is_record(path):
-            assert (finding.code, path_of(finding), is_note(finding)) == ("damaged", path, True)
-            assert path.read_bytes() == aside.read_bytes()
-            assert found(site) == [], "it is told once"
-            continue
-        aside.rename(path)
-        # What a cleanup may remove is no fault where it is missing.
-        large = path.suffix in {".evt", ".idx", ".rows"} and path.parent.name == "chunks"
-        assert finding.code in {"cleaned-up" if large else "damaged", "stage-differs", "stage-gone"}
-        assert path_of(finding) == path
-        assert is_note(finding) is large
-        if path.is_relative_to(site.work) and not is_note(finding):
-            name = str(path.relative_to(site.work))
-            run = re.match(r"runs/\w+/\d+/", name)
-            target = f"{run[0]}manifest.json" if run else name
-            if path.suffix == ".xml":  # the job that stages a RetDef decodes its chunk
-                target = f"{DL}/chunks/{path.stem[-5:]}.json"
-            assert str(finding.remedy) == f"snakemake dl={DL} -R {target}"
-        assert is_note(finding) or str(finding.remedy)
-        if path.suffix == ".txt":
-            assert str(finding.remedy) == f"snakemake dl={DL} -R receipt"
+
+
+def test_the_account_names_a_lost_index_and_no_lost_pointer(site: Site) -> None:
+    (site.work / MANIFEST).unlink()  # nothing reads it
+    assert codes(site) == ["not-submitted"]
+    index = site.work / paths.datagrams(RUN, DL)
+    index.unlink()
+    assert (found(site), codes(site)) == ([], ["damaged", "not-submitted"])
+    assert str(index) in examined(site)[0].text
+    (site.work / RECEIPT).unlink()
+    (outstanding,) = examined(site)
+    assert (found(site), outstanding.code) == ([], "outstanding")
+    assert outstanding.remedy.do == (f"snakemake dl={DL}",)
 
 
 @pytest.mark.parametrize("harm", ["cut", "older"])
@@ -181,51 +170,15 @@ def test_a_remedy_that_costs_a_roll_back_says_so(site: Site) -> None:
     assert costs() == [True]
 
 
-def test_every_other_byte_is_found_where_a_checksum_is_known(site: Site) -> None:
-    checked = [
-        path
-        for path in files(site)
-        if path.suffix in {".xml", ".evt", ".txt"} or path.parent.name == "chunks" or is_record(path)
-    ]
-    assert len(checked) == 5 + 3 + 20 + 2 * (1 + 3) + 5
-    for path in checked:
-        content = path.read_bytes()
-        path.write_bytes(content + b"x")
-        (finding,) = found(site)
-        assert path_of(finding) == path
-        if is_record(path):
-            assert is_note(finding)
-            assert path.read_bytes() == content, "it is mended"
-            continue
-        if path.suffix != ".xml" and path.suffix != ".json":  # a receipt knows no size of a RetDef
-            assert [one.code for one in found(site, checksums=False)] == [code_of(path, site)]
-        if content and path.suffix != ".json":
-            path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-            (finding,) = found(site)
-            assert (finding.code, path_of(finding)) == (code_of(path, site), path)
-            if path.suffix != ".xml":
-                assert found(site, checksums=False) == []
-        path.write_bytes(content)
-    assert found(site) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "code"),
-    [
-        (f"{CHUNK}.json", '"events": 40', '"events": 6', "damaged"),
-        (RECEIPT, '"number": 1', '"number": 2', "damaged"),
-        (RECEIPT, '\n "seal": ', '\n "steal": ', "damaged"),
-        (RECEIPT, "{", "", "damaged"),
-    ],
-)
-def test_what_a_hand_or_a_disk_has_changed(site: Site, name: str, old: str, new: str, code: str) -> None:
-    path = site.work / name
+@pytest.mark.parametrize(("old", "new"), [('"number": 1', '"number": 2'), ('"seal"', '"steal"'), ("{", "")])
+def test_a_receipt_that_a_hand_or_a_disk_has_changed(site: Site, old: str, new: str) -> None:
+    path = site.work / RECEIPT
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new, 1))
-    (finding,) = [one for one in examined(site) if one.code == code]
-    assert (finding.code, path_of(finding), is_note(finding)) == (code, path, False)
-    assert str(finding.remedy) == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
+    (finding,) = [one for one in examined(site) if one.code == "damaged"]
+    assert (path_of(finding), is_note(finding)) == (path, False)
+    assert str(finding.remedy) == f"snakemake dl={DL} -R receipt"
 
 
 def test_a_chunk_that_is_not_the_one_that_was_handed_off(site: Site) -> None:
