@@ -18,7 +18,6 @@ from halfpipe.downlink.deliver_run import merge_and_deliver
 from halfpipe.downlink.plan import DownlinkPlan
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
-from halfpipe.files.typed import values
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
@@ -26,9 +25,7 @@ from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
 from halfpipe.run import event_files, stage
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.status.account import Account, account
-from halfpipe.status.explanation import REFUSED, State
+from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario
 from tests.support.decided import without
@@ -54,26 +51,12 @@ def failed(site: Site, rule: str, *ids: str) -> str:
     return failure_code(site.work / paths.log(rule, *ids))
 
 
-def equal_on_all_screens(site: Site, *downlinks: DownlinkId, run: RunId = RUN) -> Books:
-    """Check that status, explain, show and the board say the same of a run, and that its books balance."""
-    survey = Survey(site.settings)
-    accounts: list[Account] = [account(survey, dl) for dl in downlinks]
-    now, state = survey.books(run), State(Survey(site.settings), run)
+def books_of(site: Site, run: RunId = RUN) -> Books:
+    """Return the books of a run, which balance. The stories check that all screens show the same."""
+    now = Survey(site.settings).books(run)
     assert now.books
-    assert not now.old
-    books = now.books
-    assert books.lost == 0
-    every = [found for one in every_run(site.work) if (found := survey.books(one).books)]
-    assert sum(one.waiting or 0 for one in accounts) == sum(one.all_waiting for one in every)
-    assert state.count(NotDelivered.WAITING, NotDelivered.DUE, REFUSED) == books.all_waiting
-    assert state.count(NotDelivered.LATE) == books.late
-    assert state.count(NotDelivered.WITHHELD) == books.withheld
-    assert state.count(NotDelivered.CLOSED) == books.closed
-    (shown,) = site.told("show", "--books", run)["shown"]
-    assert shown["findings"] == []
-    (row,) = [row for row in shown["accounts"] if row["run"] == run]
-    assert row == {"run": run, **values(books), "lost": 0, "old": ""}
-    return books
+    assert (now.old, now.books.lost) == ("", 0)
+    return now.books
 
 
 def on_site(home: Path, name: str = "dup_later_dl", **merge: Any) -> tuple[Site, Case, Path]:
@@ -107,7 +90,7 @@ def test_a_chunk_that_also_contains_a_run_of_other_chunks(
     assert not (site.stage / FIRST / f"delivered_events_{FIRST}.txt").exists()
     site.process(FIRST)
     assert entry(site, FIRST, OTHER).books.known == 38
-    equal_on_all_screens(site, FIRST, run=OTHER)
+    books_of(site, OTHER)
 
 
 @pytest.mark.parametrize("words", [None, ["-F"], ["-R", "decode_chunk"]])
@@ -141,7 +124,7 @@ def test_a_retdef_that_arrives_after_planning(number: str, multi3: Site) -> None
     runs = {run.run: run.delivery.books.known for run in site.receipt(FIRST).runs}
     assert runs == {RUN: 60, LCI: 40, OTHER: 38}
     for run in runs:
-        equal_on_all_screens(site, FIRST, run=RunId(run))
+        books_of(site, RunId(run))
 
 
 def with_another_run(home: Path) -> Site:
@@ -191,7 +174,7 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert site.causes(FIRST)["shrunk"].verdict is Verdict.NOTE
     assert site.outstanding(FIRST) == frozenset()
 
-    books = equal_on_all_screens(site, FIRST, SECOND)
+    books = books_of(site)
     assert books.closed > 0
     cause = site.causes(SECOND)["closed"]
     assert cause.verdict is Verdict.ACTION
@@ -201,9 +184,9 @@ def test_a_run_that_vanished_from_a_downlink_delivers_nothing_of_another(
     assert explained == {f'halfpipe accept {FIRST}/{RUN} reopened --reason "..."'}
     reopen, again = (words.split(" ") for words in cause.remedy.do)
     site.halfpipe(*reopen[1:-1], "rolled back").good()
-    equal_on_all_screens(site, FIRST, SECOND)
+    books_of(site)
     site.snakemake(*again[1:]).good()
-    left = equal_on_all_screens(site, FIRST, SECOND)
+    left = books_of(site)
     assert left.closed == 0
     assert left.known == books.known
     assert "closed" not in site.causes(SECOND)
@@ -253,7 +236,7 @@ def test_what_is_ignored_is_in_no_later_merge_and_never_needed(site: Site) -> No
     assert (second.complete, second.events, second.brought) == (False, 0, 18)
     books = second.books
     assert books.in_texts + books.late == books.known - books.delivered
-    books = equal_on_all_screens(site, FIRST, SECOND)
+    books = books_of(site)
     assert books.delivered == entry(site, FIRST).events
 
 
@@ -274,7 +257,7 @@ def test_a_lone_event_in_a_closed_span_is_withheld(tmp_path: Path) -> None:
     site.process(FIRST, again=True)
     run = entry(site, FIRST)
     assert (run.books.withheld, run.books.known) == (1, run.events + run.books.in_texts)
-    books = equal_on_all_screens(site, FIRST)
+    books = books_of(site)
     assert (books.withheld, books.closed) == (1, 0)
     (group,) = [each for each in site.told("explain", RUN)["groups"] if each["kind"] == NotDelivered.WITHHELD]
     assert (group["first"], group["events"]) == (1067, 1)
@@ -290,7 +273,7 @@ def test_a_downlink_that_fails_before_its_receipt(
     build("split2", site)
     site.configure(ledger={"url": None})
     site.by_hand(FIRST)
-    before = equal_on_all_screens(site, FIRST)
+    before = books_of(site)
 
     def no_space(*_: object) -> None:
         raise HalfPipeError("no space left on device")
@@ -303,12 +286,12 @@ def test_a_downlink_that_fails_before_its_receipt(
     else:
         site.by_hand(SECOND, "decode_chunk", "deliver_run")
     assert not site.has_receipt(SECOND)
-    after = equal_on_all_screens(site, FIRST, SECOND)
+    after = books_of(site)
     assert after.known == 130 > before.known
     if fails and fails[0] is event_files:
         assert (after.delivered, after.due) == (before.delivered, 130 - before.delivered)
     site.process(SECOND)
-    assert equal_on_all_screens(site, FIRST, SECOND).delivered == 130
+    assert books_of(site).delivered == 130
 
 
 def open_runs(site: Site) -> dict[str, str]:
@@ -322,17 +305,17 @@ def open_runs(site: Site) -> dict[str, str]:
 
 def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) -> None:
     build("gap_one", site, FIRST)
-    waiting = equal_on_all_screens(site, FIRST).waiting
+    waiting = books_of(site).waiting
     assert waiting
     site.halfpipe("accept", RUN, "abandoned", "--reason", "lost").good()
-    books = equal_on_all_screens(site, FIRST)
+    books = books_of(site)
     assert (books.waiting, books.due) == (0, waiting)
     cause = site.causes(FIRST)["events-due"]
     assert cause.verdict is Verdict.NOTE
     (again,) = cause.remedy.do
     site.configure(ledger={"url": None})
     site.snakemake(*again.split()[1:]).good()
-    assert equal_on_all_screens(site, FIRST).due == 0
+    assert books_of(site).due == 0
     assert "events-due" not in site.causes(FIRST)
 
 
@@ -340,7 +323,7 @@ def test_events_of_an_abandoned_run_are_due_until_it_is_delivered(site: Site) ->
 def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(is_handed_off: bool, site: Site) -> None:
     """The run has changed since its last merge, and its events are gone."""
     build("gap_one", site, FIRST)
-    waiting = equal_on_all_screens(site, FIRST).waiting
+    waiting = books_of(site).waiting
     for path in (site.work / paths.chunks(FIRST)).glob("*.rows"):
         path.unlink()
     assert account(Survey(site.settings), FIRST).waiting == waiting, "nothing has changed since"
@@ -365,7 +348,7 @@ def test_numbers_that_cannot_be_counted_are_those_of_the_last_merge(is_handed_of
 
 def test_the_board_lists_a_run_whose_only_downlink_has_no_receipt(site: Site) -> None:
     build("gap_one", site, FIRST)
-    books = equal_on_all_screens(site, FIRST)
+    books = books_of(site)
     for what in (RUN, FIRST):
         (shown,) = site.told("show", "--books", what)["shown"]
         (row,) = shown["runs"]
@@ -412,7 +395,7 @@ def test_a_downlink_whose_events_all_wait_says_so(site: Site) -> None:
     assert entry(site, FIRST).events == 0
     cause = site.causes(FIRST)["nothing-delivered"]
     assert cause.verdict is Verdict.NOTE
-    assert f"{equal_on_all_screens(site, FIRST).waiting} events" in cause.text
+    assert f"{books_of(site).waiting} events" in cause.text
     for path in (site.retdefs / SECOND).iterdir():
         path.unlink()
     assert site.causes(SECOND).keys() == {"waits-retdef"}, "a downlink without any RetDef is not good"
