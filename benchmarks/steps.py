@@ -7,9 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.scenes import Scene, Shape
 from halfpipe import paths
 from halfpipe.decode.chunk import read_chunk
@@ -67,7 +64,7 @@ class Merge:
 
     def order(self) -> None:
         """Put the events in order, each once."""
-        self.events: NDArray[np.void] = in_one([read.events for read in self.indexes])
+        self.events = in_one([read.events for read in self.indexes])
 
     def settle(self) -> None:
         """Find the settled intervals, and decide which events are delivered in which files."""

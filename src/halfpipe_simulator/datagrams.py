@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt, idx, met
-from halfpipe.formats.structured import at_every_byte
+from halfpipe.formats.structured import at_every_byte, joined
 from halfpipe.ids import LPA_APIDS
 from halfpipe_simulator.index_lines import EVENT_LINE
 from halfpipe_simulator.packet_reader import Retrieval
 
 MAGIC = b"SIMULATED-LATDG2"
 CHECKSUM_SIZE = 4
-HEAD = len(MAGIC) + idx.DATAGRAM.itemsize  # followed by the sizes of the records, and the records
+HEAD = len(MAGIC) + idx.Datagrams.row.itemsize  # followed by the sizes of the records, and the records
 
 # Fields of an EVT line, and the fields of a record's context with the same value.
 _SHOWN = {
@@ -50,21 +50,21 @@ class Decoded:
         One row per event, dtype `halfpipe_simulator.index_lines.EVENT_LINE`; `offset` counts from the start of
         `records`.
     datagrams
-        One row per datagram, dtype `halfpipe.formats.idx.DATAGRAM`.
+        One row per datagram.
     """
 
     records: bytearray
     lines: NDArray[np.void]
-    datagrams: NDArray[np.void]
+    datagrams: idx.Datagrams
 
 
-def encode(row: NDArray[np.void], records: Sequence[bytes]) -> bytes:
+def encode(row: idx.Datagrams, records: Sequence[bytes]) -> bytes:
     """Return one simulated datagram.
 
     Parameters
     ----------
     row
-        The row of its line in the index (dtype `halfpipe.formats.idx.DATAGRAM`); `utc` is the time of its packets.
+        The row of its line in the index; `utc` is the time of its packets.
     records
         The records of its events, at least one.
     """
@@ -77,16 +77,15 @@ def _checksum(body: bytes | memoryview) -> bytes:
     return zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
 
 
-def row_of(datagram: bytes) -> np.void:
-    """Return the row of a valid datagram."""
-    row: np.void = np.frombuffer(datagram, idx.DATAGRAM, 1, len(MAGIC))[0]
-    return row
+def row_of(datagram: bytes) -> idx.Datagrams:
+    """Return the row of a valid datagram, as a table of one row."""
+    return np.frombuffer(datagram, idx.Datagrams.row, 1, len(MAGIC)).view(idx.Datagrams)
 
 
 def run_of(datagram: bytes) -> tuple[int, int]:
     """Return ground id and run start (MET seconds) of a valid datagram."""
     row = row_of(datagram)
-    return int(row["groundid"]), int(row["startedat"])
+    return int(row.groundid[0]), int(row.startedat[0])
 
 
 def sound_datagrams(packets: Retrieval, faults: TextIO) -> Iterator[tuple[int, bytes]]:
@@ -116,9 +115,9 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
     latc
         Value for LATC_master of LPA records; None keeps the value in the datagrams.
     """
-    rows = np.array([row_of(datagram) for datagram in datagrams], idx.DATAGRAM)
-    rows["utc"] = unix / met.MICROSECONDS
-    counts: NDArray[np.int64] = rows["nevts"].astype(np.int64)
+    rows = joined([row_of(datagram) for datagram in datagrams])
+    rows.utc[:] = unix / met.MICROSECONDS
+    counts = rows.nevts.astype(np.int64)
     ends = (HEAD + 4 * counts).tolist()
     views = [memoryview(datagram) for datagram in datagrams]
     sizes = np.frombuffer(
@@ -126,13 +125,13 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
     ).astype(np.int64)
     records = bytearray().join(view[end:-CHECKSUM_SIZE] for view, end in zip(views, ends, strict=True))
     data, offsets = np.frombuffer(records, np.uint8), np.cumsum(sizes) - sizes
-    if latc is not None and rows["apid"][0] in LPA_APIDS:
+    if latc is not None and rows.apid[0] in LPA_APIDS:
         at_every_byte(records, "<u4")[offsets + sizes - evt.LATC_FROM_END] = latc
     lines = np.zeros(offsets.size, EVENT_LINE)
     for field, shown in _SHOWN.items():
         lines[field] = evt.context_column(data, offsets, shown)
     of = np.repeat(np.arange(rows.size), counts)
     lines["dgmevt"] = np.arange(offsets.size) - (np.cumsum(counts) - counts)[of]
-    lines["dgmutc"] = rows["utc"][of]
+    lines["dgmutc"] = rows.utc[of]
     lines["offset"] = offsets
     return Decoded(records, lines, rows)

@@ -48,7 +48,7 @@ class Product:
         self.seconds += ends.tolist()
         self.sequences += lines["sequence"][[0, -1]].tolist()
         of_events = evt_lines(lines, self.file)
-        edges = pairwise(np.append(0, np.cumsum(decoded.datagrams["nevts"], dtype=np.int64)).tolist())
+        edges = pairwise(np.append(0, np.cumsum(decoded.datagrams.nevts, dtype=np.int64)).tolist())
         for (begin, end), line in zip(edges, dgm_lines(decoded.datagrams), strict=True):
             write_whole(self.index, of_events[begin:end].tobytes() + line.encode())
 

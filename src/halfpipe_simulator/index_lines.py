@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.formats.idx import Datagrams
 from halfpipe.formats.structured import layout
 
 # All fields of an EVT line except the file name. `startedat` is MET, other times are Unix seconds; `dgmevt` counts the
@@ -83,8 +84,8 @@ def _put_digits(cells: NDArray[np.uint8], numbers: NDArray[np.uint64], digits: i
         numbers = above
 
 
-def dgm_lines(datagrams: NDArray[np.void]) -> Iterator[str]:
-    """Yield the DGM lines, of 23 fields, of `datagrams` (dtype `halfpipe.formats.idx.DATAGRAM`)."""
+def dgm_lines(datagrams: Datagrams) -> Iterator[str]:
+    """Yield the DGM lines, of 23 fields, of `datagrams`."""
     return (_DGM % row for row in _rows(datagrams))
 
 

@@ -105,12 +105,12 @@ class Run:
 
 @dataclass(eq=False)
 class Datagram:
-    """One datagram of one EPU, and the downlinks with which it arrives."""
+    """One datagram of one EPU, and the downlinks with which it arrives; `row` is a table of one row."""
 
     run: RunId
     apid: int
     number: int
-    row: np.void  # dtype `halfpipe.formats.idx.DATAGRAM`
+    row: idx.Datagrams
     met: int  # microseconds, time of its first packet
     part: int
     sequences: tuple[int, ...]
@@ -145,12 +145,16 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
         for count, (begin, end) in enumerate(ranges):
             stamp = max(int(times[own][end - 1]) + _CLOSE_DELAY, free)
             last = count == len(ranges) - 1
-            some, row = heads[begin:end], np.zeros(1, idx.DATAGRAM)
-            some["ccsds_scid"] = row["scid"] = SCID
-            some["ccsds_apid"] = row["apid"] = apid
-            some["open_datagrams"] = row["datagram"] = count
-            some["run_groundId"] = row["groundid"] = GROUND_ID + number
-            row["startedat"], row["hwkey"], row["swkey"], row["nevts"] = run.met, hwkey, swkey, end - begin
+            some = heads[begin:end]
+            row = idx.Datagrams.zeros(1)
+            some["ccsds_scid"] = row.scid[:] = SCID
+            some["ccsds_apid"] = row.apid[:] = apid
+            some["open_datagrams"] = row.datagram[:] = count
+            some["run_groundId"] = row.groundid[:] = GROUND_ID + number
+            row.startedat[:] = run.met
+            row.hwkey[:] = hwkey
+            row.swkey[:] = swkey
+            row.nevts[:] = end - begin
             texts = {
                 "run_platform": (2, "host"),
                 "run_origin": (1, "montecarlo"),
@@ -162,9 +166,9 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 "close_reason": _OPERATOR if last else _FULL,
             }
             for name, (code, text) in texts.items():
-                some[name], some[f"{name}Txt"], row[_TEXTS[name]] = code, text, text
-            row["evtutc0"], row["evtutc1"] = some["ccsds_utc"][[0, -1]]
-            row["evtseq0"], row["evtseq1"] = some["scalers_sequence"][[0, -1]]
+                some[name], some[f"{name}Txt"], row[_TEXTS[name]][:] = code, text, text
+            row.evtutc0[:], row.evtutc1[:] = some["ccsds_utc"][[0, -1]]
+            row.evtseq0[:], row.evtseq1[:] = some["scalers_sequence"][[0, -1]]
             records = [head.tobytes() + rest for head, rest in zip(some, rests[begin:end], strict=True)]
             content = encode(row, records)
             packets = packet_count(len(content))
@@ -173,7 +177,7 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 run=run,
                 apid=apid,
                 number=count,
-                row=row[0],
+                row=row,
                 met=stamp,
                 part=sum(stamp >= cut for cut in cuts),
                 sequences=tuple(some["scalers_sequence"].tolist()),

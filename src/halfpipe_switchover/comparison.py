@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.downlink import stage_look
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.formats.idx import EVENT
+from halfpipe.formats.idx import Events, Sequenced
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import inside_any
@@ -224,7 +224,7 @@ def _magic7(
     if (ours == theirs and not needed) or (there.is_tree and theirs == [GONE]):
         return
     try:
-        known = [run.known["utc"][[0, -1]].tolist() for run in runs if len(run.known)]
+        known = [run.known.utc[[0, -1]].tolist() for run in runs if len(run.known)]
         retdef = paths.retdef(handed.receipt.downlink, handed.receipt.chunks[0].chunk)
         window = (known[0][0], known[-1][1]) if known else (0, 0)
         words = magic7.command(settings, read_retdef(settings.paths.work / retdef), window)
@@ -261,8 +261,8 @@ class _Run:
         self.run, self.sides, self.there = inputs.run, sides, sides[1]
         self.ours, self.theirs = (side.runs.get(self.run, Delivered()) for side in sides)
         self.in_ours = where_in(self.theirs.rows, self.ours.rows)
-        ours = np.append(self.ours.rows["sum"], 0)[self.in_ours]
-        self.same = (self.in_ours >= 0) & (ours == self.theirs.rows["sum"])
+        ours = np.append(self.ours.rows.digest, 0)[self.in_ours]
+        self.same = (self.in_ours >= 0) & (ours == self.theirs.rows.digest)
         self.nearest = self._as_here()
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
@@ -285,17 +285,17 @@ class _Run:
         for text in problems:
             yield self._group(NOTHING, THERE, _unexplained(text))
 
-    def _group(self, rows: NDArray[np.void], where: str, reason: Reason) -> Finding:
-        first, last = (int(rows["sequence"][0]), int(rows["sequence"][-1])) if len(rows) else (0, 0)
+    def _group(self, rows: Sequenced, where: str, reason: Reason) -> Finding:
+        first, last = (int(rows.sequence[0]), int(rows.sequence[-1])) if len(rows) else (0, 0)
         return Finding(EVENTS, self.run, *reason, where=where, first=first, last=last, events=len(rows))
 
     @property
-    def known(self) -> NDArray[np.void]:
-        """The events of the run (dtype `EVENT`) that the legacy knew."""
+    def known(self) -> Events:
+        """The events of the run that the legacy knew."""
         merged = self.nearest.merged
         if merged is None and self.downlink in self.inputs.indexes:
             merged = dict(next(self._histories()))[self.downlink]
-        return merged.events if merged else NOTHING
+        return merged.events if merged else Events.zeros(0)
 
     def _as_here(self) -> Expected:
         """Return HalfPipe's own hand-off."""
@@ -344,14 +344,15 @@ class _Run:
     def _changed(self, expected: Expected, at: NDArray[np.intp]) -> list[int]:
         """Return the indices of events there with unexpected bytes; `at` has their places among the expected events."""
         rows = self.theirs.rows
-        if expected.merged is None:
+        if not isinstance(expected.rows, Events):
             return np.flatnonzero((at >= 0) & ~self.same).tolist()
         changed, files = list[int](), [*self.inputs.files]
         # Records that equal ours need no check, unless they may have the handlers of another event.
-        for number in np.flatnonzero((at >= 0) & (~self.same | rows["bare"])).tolist():
-            row = expected.rows[at[number]]
-            place = files[int(row["file"])]
-            original = record_at(place, int(row["offset"]), self.settings.merge.latc_override)
+        for number in np.flatnonzero((at >= 0) & (~self.same | rows.bare)).tolist():
+            place = files[expected.rows.file[at[number]]]
+            original = record_at(
+                place, int(expected.rows.offset[at[number]]), self.settings.merge.latc_override
+            )
             follows = number and not expected.begins[at[number]] and not self.there.is_tree
             before = self.theirs.record(number - 1) if follows else b""
             if not is_written(original, before, self.theirs.record(number)):
@@ -397,7 +398,7 @@ class _Run:
             yield from self._unlike_files(here, RULE)
         yield from self._unlike_texts(here, RULE)
 
-    def _explained_events(self, merged: Merged, elsewhere: NDArray[np.void]) -> Iterator[Finding]:
+    def _explained_events(self, merged: Merged, elsewhere: Events) -> Iterator[Finding]:
         ours, theirs = self.ours.rows, self.theirs.rows
         only_here, is_lpa = np.flatnonzero(where_in(ours, theirs) < 0), merged.kind == "LPA"
         rows = ours[only_here]
@@ -411,7 +412,7 @@ class _Run:
         yield from self._by_rule(rows, HERE, rules, SPANS if is_lpa else _defect(7))
         rows, latest = theirs[self.in_ours < 0], self.inputs.recorded.latest()
         spans = [span for dl, one in latest.items() if dl != self.downlink for span in one.spans]
-        rules = [(ELSEWHERE, inside_any(rows["sequence"], spans)), (LOST, self._recorded_here(rows))]
+        rules = [(ELSEWHERE, inside_any(rows.sequence, spans)), (LOST, self._recorded_here(rows))]
         yield from self._by_rule(rows, THERE, rules, WAITS)
         other = np.flatnonzero((self.in_ours >= 0) & ~self.same)
         records = [self.ours.record(number) for number in self.in_ours[other].tolist()]
@@ -427,25 +428,25 @@ class _Run:
         for part in self.inputs.parts.values():
             at = where_in(self.ours.rows[numbers], part.events)
             mine, copies = numbers[at >= 0], part.events[at[at >= 0]]
-            for file in np.unique(copies["file"]).tolist():
-                of_file = copies["file"] == file
-                offsets, latc = copies["offset"][of_file], self.settings.merge.latc_override
-                sums = rows_of([*self.inputs.files], file, offsets, latc)["sum"]
-                found[mine[of_file]] |= sums == self.ours.rows["sum"][mine[of_file]]
+            for file in np.unique(copies.file).tolist():
+                of_file = copies.file == file
+                offsets, latc = copies.offset[of_file], self.settings.merge.latc_override
+                sums = rows_of([*self.inputs.files], file, offsets, latc).digest
+                found[mine[of_file]] |= sums == self.ours.rows.digest[mine[of_file]]
         return found[numbers]
 
-    def _recorded_here(self, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    def _recorded_here(self, rows: Sequenced) -> NDArray[np.bool_]:
         """Tell for events that we do not have whether our delivery knew them, and covers their sequences."""
         made = self.inputs.recorded.latest().get(self.downlink)
-        known = in_one([np.empty(0, EVENT), *(part.events for part in self.inputs.parts.values())])
+        known = in_one([Events.zeros(0), *(part.events for part in self.inputs.parts.values())])
         at = where_in(rows, known)
         if made is None or not len(known):
             return np.zeros(len(rows), bool)
-        return (at >= 0) & listed(known[at], made.datagrams) & inside_any(rows["sequence"], made.spans)
+        return (at >= 0) & listed(known[at], made.datagrams) & inside_any(rows.sequence, made.spans)
 
     def _by_rule(
         self,
-        rows: NDArray[np.void],
+        rows: Sequenced,
         where: str,
         rules: Sequence[tuple[Reason, NDArray[np.bool_]]],
         otherwise: Reason,
@@ -457,9 +458,9 @@ class _Run:
             yield self._group(rows[part], where, (*reasons, otherwise)[codes[part.start]])
 
 
-def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
+def where_in(rows: Sequenced, among: Sequenced) -> NDArray[np.intp]:
     """Return the index in `among` of each event of `rows`, or -1; `among` must have each event once."""
-    one, other = (pd.DataFrame({key: of[key] for key in ("sequence", "apid")}) for of in (rows, among))
+    one, other = (pd.DataFrame({"sequence": of.sequence, "apid": of.apid}) for of in (rows, among))
     found = one.merge(other.reset_index(names="at"), how="left")
     return np.array(found["at"].fillna(-1), np.intp)
 

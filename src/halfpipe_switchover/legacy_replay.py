@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt
+from halfpipe.formats.idx import Datagrams, Events
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
@@ -49,7 +50,7 @@ class Merged:
         The spans that the legacy finds.
     """
 
-    events: NDArray[np.void]
+    events: Events
     delivered: NDArray[np.bool_]
     done: NDArray[np.bool_]
     kind: str
@@ -66,7 +67,7 @@ class Merged:
     @property
     def recorded(self) -> list[Interval]:
         """The recorded spans, one for each index. Such a span also covers events that may arrive later."""
-        sequence = self.events["sequence"]
+        sequence = self.events.sequence
         return [Interval(int(sequence[a]), int(sequence[b - 1])) for a, b in self.series]
 
     def lines(self, run: RunId) -> dict[str, list[str]]:
@@ -87,7 +88,7 @@ class Part(NamedTuple):
     """The contents of a run in a downlink; `spans` are the legacy's own if the downlink was taken over."""
 
     datagrams: KnownDatagrams
-    events: NDArray[np.void]
+    events: Events
     spans: Sequence[Interval] | None = None
 
 
@@ -120,9 +121,7 @@ def replay(
     return merges
 
 
-def merged(
-    run: RunId, parts: Iterable[KnownDatagrams], events: NDArray[np.void], done: Iterable[Interval]
-) -> Merged:
+def merged(run: RunId, parts: Iterable[KnownDatagrams], events: Events, done: Iterable[Interval]) -> Merged:
     """Merge a run as the legacy does.
 
     Parameters
@@ -153,8 +152,8 @@ def merged(
         # The legacy takes the first APID in a Python 2 dict of 8 slots; if two share one, the APID with a gap.
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
-    is_done = inside(events["sequence"], sorted(done))
-    delivered = inside(events["sequence"], spans) & ~is_done
+    is_done = inside(events.sequence, sorted(done))
+    delivered = inside(events.sequence, spans) & ~is_done
     return Merged(events, delivered, is_done, kind, complete, refused=False, spans=tuple(spans))
 
 
@@ -219,14 +218,14 @@ def _info(record: bytes) -> tuple[evt.InfoType, int]:
     return kind, at + 4 + evt.LPA_INFO.itemsize
 
 
-def pieces(rows: NDArray[np.void]) -> list[Piece]:
+def pieces(rows: Datagrams) -> list[Piece]:
     """Return the pieces of one EPU; `rows` are its datagrams in order of their numbers."""
     return [
         Piece(
-            int(part["evtseq0"][0]),
-            int(part["evtseq1"][-1]),
-            bytes(part["oaction"][0]) == OPENS,
-            bytes(part["caction"][-1]),
+            int(part.evtseq0[0]),
+            int(part.evtseq1[-1]),
+            bytes(part.oaction[0]) == OPENS,
+            bytes(part.caction[-1]),
         )
         for part in consecutive(rows)
     ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt
-from halfpipe.formats.idx import EVENT, parse_datagrams
+from halfpipe.formats.idx import Events, parse_datagrams
 from halfpipe.formats.rows import read_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
@@ -25,7 +25,7 @@ from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Merge
 from halfpipe_switchover.legacy_replay import Merged, Part, cut, file_number
 from halfpipe_switchover.legacy_tree import handed_off
-from halfpipe_switchover.sides import MOOT_KEYS, TIMES, File, Moot, Side, file_of, home_at, moot_of
+from halfpipe_switchover.sides import MOOT_KEYS, TIMES, File, Moot, Placed, Side, file_of, home_at, moot_of
 
 # Lines in the legacy's text of MOOT keys for a run that could not be mapped: none, or one without a good key.
 UNMAPPED = ("", "{}", "{} 0", "{} 0 ", "{} 4294967295 UNKNOWN")
@@ -49,13 +49,13 @@ class Expected:
         The events that other downlinks deliver.
     """
 
-    rows: NDArray[np.void]
+    rows: Events | Placed
     begins: NDArray[np.bool_]
     files: Sequence[File]
     tokens: frozenset[str]
     lines: Mapping[str, Sequence[Sequence[str]]]
     merged: Merged | None = None
-    elsewhere: NDArray[np.void] | None = None
+    elsewhere: Events | None = None
 
     @property
     def by(self) -> str:
@@ -97,7 +97,7 @@ class Inputs:
         MissingInputError
             If the events of a downlink were cleaned up.
         """
-        nothing = KnownDatagrams.of(()), np.empty(0, EVENT)
+        nothing = KnownDatagrams.of(()), Events.zeros(0)
         found = {dl: Part(*nothing, spans) for dl, spans in self.taken_over.items()}
         for dl, index in self.indexes.items():
             events = events_there(self.work, self.run, dl, index, self.files)
@@ -132,9 +132,9 @@ class Inputs:
             for name, checksum in chunk.rows():
                 path = placed[1] / name
                 if lines := read_rows(path, checksum).lines:
-                    first, last = parse_datagrams((lines[0], lines[-1]), str(path))
-                    firsts.append(float(first["evtutc0"]))
-                    lasts.append(float(last["evtutc1"]))
+                    ends = parse_datagrams((lines[0], lines[-1]), str(path))
+                    firsts.append(float(ends.evtutc0[0]))
+                    lasts.append(float(ends.evtutc1[1]))
         return [f"{self.run.l1} {min(firsts):f} {max(lasts):f}"] if firsts else []
 
 
@@ -167,9 +167,9 @@ def expected_of(
     for begin, end in wrote.series:
         of_index = wrote.events[begin:end]
         for a, b in [(0, end - begin)] if there.is_tree else cut(end - begin, limits):
-            first = int(of_index["sequence"][a])
+            first = int(of_index.sequence[a])
             name = paths.event_file(run.l1, first if there.is_tree else file_number(first))
-            of_file = None if there.is_tree else _moot([*inputs.files], of_index["file"], a, b) or moot
+            of_file = None if there.is_tree else _moot([*inputs.files], of_index.file, a, b) or moot
             files.append(file_of(name, of_index[a:b], of_file))
     begins = np.zeros(len(wrote.events), bool)
     begins[[begin for begin, _ in wrote.series]] = True
@@ -179,7 +179,7 @@ def expected_of(
     before = order[: len(order) - order[::-1].index(downlink)]
     others = (one for dl, one in latest.items() if dl != downlink)
     firsts = {  # of all files so far, because the legacy never removes a token
-        int(one.events["sequence"][begin + a])
+        int(one.events.sequence[begin + a])
         for _, one in merges
         for begin, end in one.series
         for a, _ in cut(end - begin, limits)

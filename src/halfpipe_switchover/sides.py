@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, IdError
 from halfpipe.formats import evt
+from halfpipe.formats.idx import Sequenced
 from halfpipe.formats.retdef import FILE_NAME
-from halfpipe.formats.structured import at_every_byte, joined
+from halfpipe.formats.structured import Column, at_every_byte, joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
@@ -27,17 +28,18 @@ from halfpipe_switchover.legacy_tree import MET, SCRATCH, read_spans
 
 # One event of a run: `place` is the number of the file with the record, `offset` is its first byte, `sum` is a
 # checksum of the record. A `bare` event is an LPA event without handlers.
-ROW = np.dtype(
-    [
-        ("sequence", "u8"),
-        ("apid", "u2"),
-        ("place", "u4"),
-        ("offset", "i8"),
-        ("sum", "i8"),
-        ("bare", "?"),
-    ]
-)
-NOTHING = np.empty(0, ROW)
+
+
+class Placed(Sequenced):
+    """Events in files: the number of the file, the offset and a hash of the record; `bare` LPA events lack handlers."""
+
+    place = Column(np.uint32)
+    offset = Column(np.int64)
+    digest = Column(np.int64)
+    bare = Column(np.bool_)
+
+
+NOTHING = Placed.zeros(0)
 _opened = lru_cache(maxsize=64)(evt.open_evt)
 RETIRED, MOOT_KEYS, TIMES = "retired_runs", "moot_keys", "event_times"
 TEXTS = ("delivered_events", RETIRED, "event_gaps", MOOT_KEYS, TIMES)
@@ -69,12 +71,12 @@ class File:
 class Delivered:
     """The delivery of a run by a downlink.
 
-    `rows` (dtype `ROW`) are in order, each event once. Their records are in the files `places`; LPA records are read
+    `rows` are in order, each event once. Their records are in the files `places`; LPA records are read
     with `latc` as LATC_master. `wrong` lists contradictions. `spans` are those that the legacy recorded in its tree.
     `gone` is the reason why there are no records.
     """
 
-    rows: NDArray[np.void] = field(default_factory=lambda: NOTHING)
+    rows: Placed = field(default_factory=lambda: NOTHING)
     places: Sequence[Path] = ()
     files: Sequence[File] = ()
     wrong: Sequence[str] = ()
@@ -84,8 +86,7 @@ class Delivered:
 
     def record(self, number: int) -> bytes:
         """Return the bytes of the record of an event."""
-        row = self.rows[number]
-        return record_at(self.places[int(row["place"])], int(row["offset"]), self.latc)
+        return record_at(self.places[self.rows.place[number]], int(self.rows.offset[number]), self.latc)
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,10 @@ def _staged(home: Path) -> Delivered:
     return Delivered(in_order(joined(parts)), places, files, wrong)
 
 
-def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
+def _unlike(opened: evt.EvtFile, rows: Placed) -> list[str]:
     """Return the fields of a header, except those of MOOT, that do not match the events and the place of the file."""
-    seconds = evt.context_column(opened.data, rows["offset"][[0, -1]], "current_timeSecs").tolist()
-    sequences = rows["sequence"][[0, -1]].tolist()
+    seconds = evt.context_column(opened.data, rows.offset[[0, -1]], "current_timeSecs").tolist()
+    sequences = rows.sequence[[0, -1]].tolist()
     packed = evt.pack_header(
         runid=int(opened.path.parents[1].name),
         seconds=(seconds[0], seconds[1]),
@@ -226,7 +227,7 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) ->
         raise FormatError(f"{missing[0]}: missing, though other chunks of the run exist.")
     files, parts, wrong = [], [NOTHING], []
     for path, lines in zip(indexes, tables, strict=True):
-        rows = np.empty(len(lines), ROW)
+        rows = Placed.zeros(len(lines))
         for name, of_file in lines.groupby("file"):
             rows[of_file.index] = rows_of(places, names.index(name), of_file["offset"].to_numpy(), latc)
         file = file_of(f"{path.stem}.evt", rows)
@@ -258,8 +259,8 @@ def _lines(path: Path) -> pd.DataFrame:
 
 def rows_of(
     places: Sequence[Path], place: int, offsets: NDArray[np.int64], latc: int | None = None
-) -> NDArray[np.void]:
-    """Return the events (dtype `ROW`) at given offsets of a file, in the same order.
+) -> Placed:
+    """Return the events at given offsets of a file, in the same order.
 
     Parameters
     ----------
@@ -275,15 +276,15 @@ def rows_of(
     HalfPipeError
         If the file cannot be read, or if there is no record at an offset.
     """
-    path, rows = places[place], np.zeros(len(offsets), ROW)
+    path, rows = places[place], Placed.zeros(len(offsets))
     data = _opened(path).data
     layout = evt.record_layout(data, offsets, str(path))
-    rows["place"], rows["offset"] = place, offsets
-    rows["sequence"] = evt.context_column(data, offsets, "scalers_sequence")
-    rows["apid"] = evt.context_column(data, offsets, "ccsds_apid")
-    rows["sum"] = [*map(hash, _records(data, offsets, layout, latc))]
+    rows.place[:], rows.offset[:] = place, offsets
+    rows.sequence[:] = evt.context_column(data, offsets, "scalers_sequence")
+    rows.apid[:] = evt.context_column(data, offsets, "ccsds_apid")
+    rows.digest[:] = [*map(hash, _records(data, offsets, layout, latc))]
     lengths = at_every_byte(data, "<u4")[offsets + evt.CONTEXT.itemsize]
-    rows["bare"] = (layout.infotypes == evt.InfoType.LPA) & (layout.sizes == lengths + _BARE)
+    rows.bare[:] = (layout.infotypes == evt.InfoType.LPA) & (layout.sizes == lengths + _BARE)
     return rows
 
 
@@ -312,7 +313,7 @@ def moot_of(header: np.void) -> Moot:
     return int(header["moot_key"]), bytes(header["moot_alias"])
 
 
-def file_of(name: str, rows: NDArray[np.void], moot: Moot | None = None) -> File:
+def file_of(name: str, rows: Sequenced, moot: Moot | None = None) -> File:
     """Return the file that contains the events `rows` in order.
 
     Raises
@@ -322,5 +323,5 @@ def file_of(name: str, rows: NDArray[np.void], moot: Moot | None = None) -> File
     """
     if not len(rows):
         raise FormatError(f"{name}: contains no event")
-    sequences = Interval(int(rows["sequence"][0]), int(rows["sequence"][-1]))
+    sequences = Interval(int(rows.sequence[0]), int(rows.sequence[-1]))
     return File(name, len(rows), sequences, moot)

@@ -373,6 +373,6 @@ def test_a_lost_ledger_is_rebuilt_from_the_files(empty: Callable[[], Database], 
 
 def test_a_sequence_that_no_database_holds_is_null() -> None:
     known = KnownDatagrams.of([Datagram(956, 0).line(RUN)])
-    known.rows["evtseq1"] = 2**63
+    known.rows.evtseq1[:] = 2**63
     (row,) = Part(ONE, RUN, 77, "", refused=False, datagrams=known).rows()[DATAGRAMS]
     assert (row["evtseq0"], row["evtseq1"]) == (1006, None)

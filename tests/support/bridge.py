@@ -4,10 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 
-import numpy as np
-from numpy.typing import NDArray
-
-from halfpipe.formats.idx import EVENT
+from halfpipe.formats.idx import Events
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.ordering import in_one
@@ -22,22 +19,21 @@ LOWEST = 0
 HIGHEST = 2**64 - 1
 
 
-def event_array(events: Sequence[Event]) -> NDArray[np.void]:
+def event_array(events: Sequence[Event]) -> Events:
     """Return `events` as the library reads them from an index; the copy's number becomes the offset."""
-    rows = np.zeros(len(events), EVENT)
-    for row, event in zip(rows, events, strict=True):
-        row["sequence"] = event.sequence
-        row["apid"] = event.apid
-        row["datagram"] = event.datagram
-        row["offset"] = event.copy
+    rows = Events.zeros(len(events))
+    rows.sequence[:] = [event.sequence for event in events]
+    rows.apid[:] = [event.apid for event in events]
+    rows.datagram[:] = [event.datagram for event in events]
+    rows.offset[:] = [event.copy for event in events]
     return rows
 
 
-def library_events(chunks: Sequence[Chunk], number: int) -> NDArray[np.void]:
+def library_events(chunks: Sequence[Chunk], number: int) -> Events:
     """Return the merged events of `chunks`, in the evt file of this number."""
     in_names = sorted(chunks, key=lambda chunk: chunk.name)
     events = in_one([event_array([]), *(event_array(chunk.events) for chunk in in_names)])
-    events["file"] = number
+    events.file[:] = number
     return events
 
 
@@ -161,7 +157,7 @@ class Run:
         )
 
     @property
-    def events(self) -> dict[DownlinkId, NDArray[np.void]]:
+    def events(self) -> dict[DownlinkId, Events]:
         """The events that have arrived, by downlink."""
         numbered = enumerate(self.arrived.items())
         return {DownlinkId(dl): library_events(chunks, number) for number, (dl, chunks) in numbered}
@@ -181,7 +177,7 @@ class Run:
 
 def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
     """Return the library's record of a decision, with the fields used here."""
-    sequences = decision.events["sequence"]
+    sequences = decision.events.sequence
     edges = [(int(sequences[a]), int(sequences[b - 1]), b - a) for a, b in decision.files]
     files = tuple(
         EventFile(str(first), events, (first, last), (0, 0), 0, "") for first, last, events in edges

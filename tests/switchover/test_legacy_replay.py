@@ -97,7 +97,7 @@ def test_line_of_the_own_downlink_wins() -> None:
     for own, other, delivered in ((part, whole, [1, 2, 5]), (whole, part, [1, 2, 5, 7, 9])):
         parts = [KnownDatagrams.of([line(956, 1, 5, 2), own]), KnownDatagrams.of([other])]
         found = merged(RUN, parts, EVENTS, [])
-        assert EVENTS["sequence"][found.delivered].tolist() == delivered
+        assert EVENTS.sequence[found.delivered].tolist() == delivered
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
         A message if the sequences contradict each other.
     """
     datagrams = index.datagrams
-    numbers, of_line = np.unique(datagrams["datagram"], return_inverse=True)
+    numbers, of_line = np.unique(datagrams.datagram, return_inverse=True)
 
     def by_number(
         ufunc: np.ufunc, start: int, at: NDArray[np.intp], values: NDArray[np.uint64]
@@ -59,22 +59,22 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
         ufunc.at(found, at, values)
         return found
 
-    of_each = datagrams["nevts"]
+    of_each = datagrams.nevts
     most = by_number(np.maximum, 0, of_line, of_each)
     filled = of_each > 0
     of_filled = of_line[filled]
-    begins = datagrams["evtseq0"][filled]
-    ends = datagrams["evtseq1"][filled]
+    begins = datagrams.evtseq0[filled]
+    ends = datagrams.evtseq1[filled]
     low = by_number(np.minimum, _HIGHEST, of_filled, begins)
     highest_begin = by_number(np.maximum, 0, of_filled, begins)
     lowest_end = by_number(np.minimum, _HIGHEST, of_filled, ends)
     high = by_number(np.maximum, 0, of_filled, ends)
 
-    events = index.events[np.unique(index.events["sequence"], return_index=True)[1]]
-    contained = events["datagram"]
+    events = index.events[np.unique(index.events.sequence, return_index=True)[1]]
+    contained = events.datagram
     known = np.isin(contained, numbers)
     of_event = np.searchsorted(numbers, contained[known])
-    sequences = events["sequence"][known]
+    sequences = events.sequence[known]
     listed = np.bincount(of_event, minlength=len(numbers)).astype(np.uint64)
     first = by_number(np.minimum, _HIGHEST, of_event, sequences)
     last = by_number(np.maximum, 0, of_event, sequences)
@@ -101,7 +101,7 @@ def compare_with_events(index: idx.Index, uncovered: int, unlisted: int) -> tupl
     return counts, contradiction
 
 
-def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[Gap]:
+def gaps(spans: Sequence[Span], datagrams: Sequence[idx.Datagrams]) -> list[Gap]:
     """Return where datagrams are missing in the spans of a RetDef.
 
     Parameters
@@ -109,7 +109,7 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[G
     spans
         The spans.
     datagrams
-        The datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`), each of one run and one APID.
+        The datagrams of each index, each of one run and one APID.
 
     Returns
     -------
@@ -120,13 +120,13 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[G
     for span in spans:
         inside = [
             rows[
-                (rows["apid"] == span.apid)
-                & (rows["utc"] >= span.begin - EDGE_SECONDS)
-                & (rows["utc"] <= span.end + EDGE_SECONDS)
+                (rows.apid == span.apid)
+                & (rows.utc >= span.begin - EDGE_SECONDS)
+                & (rows.utc <= span.end + EDGE_SECONDS)
             ]
             for rows in datagrams
         ]
-        times = [float(time) for rows in inside for time in rows["utc"]]
+        times = [float(time) for rows in inside for time in rows.utc]
         first = min(times, default=span.end)
         last = max(times, default=span.begin)
         if not times or first - span.begin > EDGE_SECONDS:
@@ -134,9 +134,9 @@ def gaps(spans: Sequence[Span], datagrams: Sequence[NDArray[np.void]]) -> list[G
         if times and span.end - last > EDGE_SECONDS:
             found.add((span.apid, last, span.end, None))
         for rows in inside:
-            numbers, at = np.unique(rows["datagram"].astype(np.int64), return_index=True)
+            numbers, at = np.unique(rows.datagram.astype(np.int64), return_index=True)
             for before in np.flatnonzero(np.diff(numbers) > 1).tolist():
-                begin, end = sorted(rows["utc"][at[before : before + 2]].tolist())
+                begin, end = sorted(rows.utc[at[before : before + 2]].tolist())
                 found.add((span.apid, begin, end, int(numbers[before + 1] - numbers[before]) - 1))
     return [Gap(*each) for each in sorted(found, key=lambda gap: gap[:3])[:MOST_GAPS]]
 

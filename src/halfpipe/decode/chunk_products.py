@@ -46,7 +46,7 @@ def check_products(
     *,
     again: bool = False,
     links: bool = False,
-    on_datagrams: Callable[[NDArray[np.void]], object] = lambda _: None,
+    on_datagrams: Callable[[idx.Datagrams], object] = lambda _: None,
 ) -> list[Product]:
     """Check the products of one chunk: their names, each index line against its record, datagrams against events.
 
@@ -63,7 +63,7 @@ def check_products(
     links
         Products may be symbolic links.
     on_datagrams
-        Called with the datagrams of each index (dtype `halfpipe.formats.idx.DATAGRAM`).
+        Called with the datagrams of each index.
 
     Returns
     -------
@@ -126,16 +126,15 @@ def _checked_index(
         raise FormatError(
             f"{path}: it has lines of run {min(others)}, but its name has run {run.met} ({run})"
         )
-    for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
-        apids = rows["apid"]
+    for what, apids in (("EVT", index.events.apid), ("DGM", index.datagrams.apid)):
         others = apids[apids != apid]
         if others.size:
             raise FormatError(f"{path}: {what} lines of APID {others[0]}, but its name has APID {apid}")
-    times = index.events["utc"]
+    times = index.events.utc
     wrong = np.flatnonzero((times < 0) | (times >= MAX_TIME))
     if len(wrong):
         raise FormatError(
-            f"{path}: sequence {index.events['sequence'][wrong[0]]} has time {times[wrong[0]]:g}, expected 0 to "
+            f"{path}: sequence {index.events.sequence[wrong[0]]} has time {times[wrong[0]]:g}, expected 0 to "
             f"{MAX_TIME} Unix seconds. {REJECTED} Decode it again."
         )
     if unknown := sorted(set(index.files) - products):
@@ -170,12 +169,14 @@ def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[
         If the file is missing or damaged, or a line does not point at its record.
     """
     file = index.path.with_name(index.files[number])
-    of_file = index.events["file"] == number
+    of_file = index.events.file == number
     data = evt.open_evt(file).data
-    offsets = index.events["offset"][of_file]
+    offsets = index.events.offset[of_file]
     sizes = evt.record_layout(data, offsets, str(file)).sizes
-    for field, column in (("sequence", "scalers_sequence"), ("apid", "ccsds_apid")):
-        listed = index.events[field][of_file]
+    for field, listed, column in (
+        ("sequence", index.events.sequence[of_file], "scalers_sequence"),
+        ("apid", index.events.apid[of_file], "ccsds_apid"),
+    ):
         found = evt.context_column(data, offsets, column)
         wrong = np.flatnonzero(listed != found)
         if len(wrong):
@@ -184,8 +185,8 @@ def _measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[
                 f"{index.path}: {field} {listed[at]} is listed at byte {offsets[at]} of {file.name}, but the record "
                 f"there has {field} {found[at]}. {REJECTED} Decode it again."
             )
-    index.events["size"][of_file] = sizes
-    index.events["check"][of_file] = evt.record_checks(data, offsets, sizes)
+    index.events.length[of_file] = sizes
+    index.events.check[of_file] = evt.record_checks(data, offsets, sizes)
     return offsets, sizes
 
 

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from halfpipe import paths
 from halfpipe.decisions import Subject, What, offer
 from halfpipe.decode import fetched_level0
@@ -27,6 +24,7 @@ from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.reading import sha256
+from halfpipe.formats.idx import Datagrams
 from halfpipe.formats.retdef import RetDef, content_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import command_words
@@ -129,7 +127,7 @@ def decode(
             each.apid,
             each.hour,
         )
-    datagrams: list[NDArray[np.void]] = []
+    datagrams: list[Datagrams] = []
     files = check_products(out, retdef.chunk, again=again, on_datagrams=datagrams.append)
     nothing = not any(file.events or file.datagrams for file in files)
     absent = ran.log.processing - {f"{file.ground}-{file.run}" for file in files}

@@ -17,10 +17,10 @@ from halfpipe.files import leases
 from halfpipe.files.leases import Lease
 from halfpipe.files.pointers import point
 from halfpipe.files.records import Record, TakenError
+from halfpipe.formats.idx import Events
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, all_known, decide
-from halfpipe.merge.late_events import Events
 from halfpipe.merge.settle import contradictions
 from halfpipe.merge.undelivered import books_of, undelivered
 from halfpipe.process.environment import keep_together, release_memory
@@ -285,7 +285,7 @@ class Attempt:
         downlink = self.downlink
         decision = planned.decision
         index = known.indexes[downlink]
-        utc = decision.events["utc"]
+        utc = decision.events.utc
         what = Delivery(
             downlink=downlink,
             handoff=next_number(known.context.work, downlink, known.recorded),

@@ -20,35 +20,60 @@ from numpy.typing import NDArray
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import opened
 from halfpipe.formats.even_lines import BLANK, EvenLines, UnevenError, require
-from halfpipe.formats.structured import at_every_byte, joined, layout
+from halfpipe.formats.structured import Column, Table, at_every_byte, joined
 
-EVENT = np.dtype(
-    [
-        ("sequence", "u8"),  # GEM, 64 bits
-        ("apid", "u2"),
-        ("datagram", "u4"),
-        ("utc", "f8"),  # Unix seconds
-        ("offset", "i8"),  # bytes from the start of the event file to the record
-        ("file", "u2"),  # number of the event file
-        ("size", "u4"),  # bytes of the record; not in the index, 0 until the record was read
-        ("check", "u4"),  # checksum from `halfpipe.formats.evt.record_checks`; likewise
-    ]
-)
+_WORD = 16  # bytes of a word in a line of a datagram
 
-# Times are Unix seconds, except `startedat`, which is MET.
-DATAGRAM = layout(
-    "u4 startedat",
-    "f8 utc",
-    "i4 scid",
-    "u2 apid",
-    "u4 datagram groundid modechanges",
-    "S16 modename oaction oreason caction creason platform origin crate",
-    "f8 evtutc0",
-    "u8 evtseq0",
-    "f8 evtutc1",
-    "u8 evtseq1 nevts",
-    "u4 hwkey swkey",
-)
+
+class Sequenced(Table):
+    """Events of which at least the GEM sequence (64 bits) and the APID are known."""
+
+    sequence = Column(np.uint64)
+    apid = Column(np.uint16)
+
+
+class Events(Sequenced):
+    """The events of an index.
+
+    `utc` are Unix seconds. `offset` counts bytes from the start of an event file to the record, and `file` is the
+    number of that file. `length` (in bytes) and `check` (from `halfpipe.formats.evt.record_checks`) are not in the
+    index: they are 0 until the record was read.
+    """
+
+    datagram = Column(np.uint32)
+    utc = Column(np.float64)
+    offset = Column(np.int64)
+    file = Column(np.uint16)
+    length = Column(np.uint32)
+    check = Column(np.uint32)
+
+
+class Datagrams(Table):
+    """The datagrams of an index. Times are Unix seconds, except `startedat`, which is MET."""
+
+    startedat = Column(np.uint32)
+    utc = Column(np.float64)
+    scid = Column(np.int32)
+    apid = Column(np.uint16)
+    datagram = Column(np.uint32)
+    groundid = Column(np.uint32)
+    modechanges = Column(np.uint32)
+    modename = Column(np.bytes_, _WORD)
+    oaction = Column(np.bytes_, _WORD)
+    oreason = Column(np.bytes_, _WORD)
+    caction = Column(np.bytes_, _WORD)
+    creason = Column(np.bytes_, _WORD)
+    platform = Column(np.bytes_, _WORD)
+    origin = Column(np.bytes_, _WORD)
+    crate = Column(np.bytes_, _WORD)
+    evtutc0 = Column(np.float64)
+    evtseq0 = Column(np.uint64)
+    evtutc1 = Column(np.float64)
+    evtseq1 = Column(np.uint64)
+    nevts = Column(np.uint64)
+    hwkey = Column(np.uint32)
+    swkey = Column(np.uint32)
+
 
 _KEYS = ("hwkey", "swkey")  # any number, or a word that is not a number
 _EXACT = ("startedat", "apid", "datagram", "sequence", "offset")  # never negative
@@ -80,13 +105,13 @@ class Rows:
     lines
         The unchanged lines of the datagrams, without newlines.
     events
-        The events (dtype `EVENT`) in the order of their lines.
+        The events in the order of their lines.
     files
-        Base names of the event files; `events["file"]` are indices into it.
+        Base names of the event files; `events.file` are indices into it.
     """
 
     lines: tuple[bytes, ...]
-    events: NDArray[np.void]
+    events: Events
     files: tuple[str, ...]
 
 
@@ -94,12 +119,12 @@ class Rows:
 class Index(Rows):
     """One index file: its `path`, the starts (MET seconds) of the runs of its lines, and all rows.
 
-    `datagrams` has dtype `DATAGRAM` and the order of the lines.
+    `datagrams` have the order of the lines.
     """
 
     path: Path
     runs: frozenset[int]
-    datagrams: NDArray[np.void]
+    datagrams: Datagrams
 
 
 def read_index(path: Path) -> Index:
@@ -136,7 +161,7 @@ class _Reader:
         self.path = path
         self.before = 0  # lines in the blocks before
         self.runs: set[int] = set()
-        self.events: list[NDArray[np.void]] = []
+        self.events: list[Events] = []
         self.files: dict[str, int] = {}
         self.lines: list[bytes] = []
         self.numbers: list[int] = []
@@ -178,10 +203,10 @@ class _Reader:
         startedat = lines.constant(_STARTEDAT)
         name = lines.constant(_FILE)
         require(startedat.isdigit() and int(startedat) < 2**32)
-        events = np.zeros(lines.size, EVENT)
+        events = Events.zeros(lines.size)
         for field, column in _COLUMNS.items():
-            events[field] = lines.column(column, EVENT[field])
-        events["file"] = self._code(self.before + first + 1, name)
+            events[field] = lines.column(column, Events.row[field])
+        events.file[:] = self._code(self.before + first + 1, name)
         self.runs.add(int(startedat))
         self.events.append(events)
 
@@ -196,14 +221,16 @@ class _Reader:
                 self.lines.append(line)
                 self.numbers.append(number)
         self.before = number
-        self.events.append(np.array(events, EVENT))
+        self.events.append(np.array(events, Events.row).view(Events))
 
     def _event(self, number: int, fields: Sequence[bytes]) -> tuple[float | bytes, ...]:
         if len(fields) != EVT_FIELDS:
             raise self.error(number, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
         source = str(self.path)
-        self.runs.add(int(_value(source, number, "startedat", DATAGRAM["startedat"], fields[_STARTEDAT])))
-        values = (_value(source, number, name, EVENT[name], fields[at]) for name, at in _COLUMNS.items())
+        self.runs.add(
+            int(_value(source, number, "startedat", Datagrams.row["startedat"], fields[_STARTEDAT]))
+        )
+        values = (_value(source, number, name, Events.row[name], fields[at]) for name, at in _COLUMNS.items())
         return (*values, self._code(number, fields[_FILE]), 0, 0)
 
     def _code(self, number: int, token: bytes) -> int:
@@ -218,8 +245,8 @@ class _Reader:
         datagrams = parse_datagrams(self.lines, str(self.path), self.numbers)
         return Index(
             path=self.path,
-            runs=frozenset(self.runs.union(datagrams["startedat"].tolist())),
-            events=joined(self.events) if self.events else np.empty(0, EVENT),
+            runs=frozenset(self.runs.union(datagrams.startedat.tolist())),
+            events=joined(self.events) if self.events else Events.zeros(0),
             files=tuple(self.files),
             datagrams=datagrams,
             lines=tuple(self.lines),
@@ -231,10 +258,8 @@ def _shown(token: bytes) -> str:
     return ascii(token[:40].decode("latin-1"))
 
 
-def parse_datagrams(
-    lines: Sequence[bytes], source: str, numbers: Sequence[int] | None = None
-) -> NDArray[np.void]:
-    """Read DGM lines (dtype `DATAGRAM`, in their order).
+def parse_datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int] | None = None) -> Datagrams:
+    """Read DGM lines, in their order.
 
     Numbers may be negative or hexadecimal; their bits are kept: -1 is 0xFFFFFFFF. A key that is missing or not a number
     is 0.
@@ -262,17 +287,17 @@ def parse_datagrams(
         require(np.count_nonzero(text < BLANK) == len(lines))
         even = EvenLines(text, _DGM_TAG, DGM_FIELDS)
     rows: list[list[bytes]] = []
-    datagrams = np.zeros(len(lines), DATAGRAM)
-    for column, field in enumerate(DATAGRAM.names or (), 1):
+    datagrams = Datagrams.zeros(len(lines))
+    for column, field in enumerate(Datagrams.row.names or (), 1):
         if even is not None:
             if column == len(even.ends):
                 break
             with suppress(UnevenError):
-                datagrams[field] = even.column(column, DATAGRAM[field])
+                datagrams[field] = even.column(column, Datagrams.row[field])
                 continue
         rows = rows or [_datagram_fields(*each, source) for each in zip(lines, numbers, strict=True)]
         datagrams[field] = [
-            _value(source, number, field, DATAGRAM[field], row[column] if column < len(row) else b"0")
+            _value(source, number, field, Datagrams.row[field], row[column] if column < len(row) else b"0")
             for number, row in zip(numbers, rows, strict=True)
         ]
     return datagrams

@@ -18,12 +18,12 @@ from halfpipe.errors import FormatError
 from halfpipe.files.advice import cannot_be_read, put_aside
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
-from halfpipe.formats.idx import EVENT, Rows
+from halfpipe.formats.idx import Events, Rows
 
 
 def write_rows(path: Path, rows: Rows) -> str:
     """Write the rows of an index to `path`, completely or not at all; return the SHA-256 of the file."""
-    header = [rows.files, str(EVENT.descr), len(rows.lines)]
+    header = [rows.files, str(Events.row.descr), len(rows.lines)]
     head = b"".join(line + b"\n" for line in (json.dumps(header).encode(), *rows.lines))
     events = rows.events.view(np.uint8).data
     with replacing(path, buffering=0) as out:
@@ -47,10 +47,10 @@ def read_rows(path: Path, sha256: str) -> Rows:
             header = file.readline()
             files, fields, count = json.loads(header)
             lines = list(islice(file, count))
-            events = np.fromfile(file, EVENT)
+            events = np.fromfile(file, Events.row).view(Events)
         digest = hashlib.sha256(b"".join((header, *lines)))
         digest.update(events.view(np.uint8).data)
-        if digest.hexdigest() == sha256 and fields == str(EVENT.descr):
+        if digest.hexdigest() == sha256 and fields == str(Events.row.descr):
             return Rows(tuple(line[:-1] for line in lines), events, tuple(files))
         what = "another SHA-256 than was recorded when the chunk was decoded"
     except OSError as error:

@@ -1,16 +1,16 @@
 """The one source of a run's MOOT key and alias: `moot.file`, or else the mapping tables in the ledger's database."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.errors import LedgerError, StateError
+from halfpipe.formats.idx import Datagrams
 from halfpipe.ids import RunId, RunKind
 from halfpipe.run.deliveries import MootKey
 from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.settings import Settings
 
 
-def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootKey:
+def of_run(settings: Settings, run: RunId, datagrams: Datagrams) -> MootKey:
     """Return key and alias for the event files and texts of a run; `UNSET` if they are unknown.
 
     Parameters
@@ -18,7 +18,7 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootK
     settings, run
         The settings and the run.
     datagrams
-        All known datagrams of the run (dtype `halfpipe.formats.idx.DATAGRAM`). The mapping depends on the run's kind,
+        All known datagrams of the run. The mapping depends on the run's kind,
         and on the time and ground id of its first datagram. Without datagrams the key is not looked up.
 
     Raises
@@ -39,10 +39,10 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> MootK
 
     ledger = Ledger.of(settings)
     first = first_datagram(datagrams)
-    kind = RunKind.of(np.unique(datagrams["apid"]).tolist())
+    kind = RunKind.of(np.unique(datagrams.apid).tolist())
     try:
-        start = time_of(first["utc"])
-        ground_id = int(first["groundid"])
+        start = time_of(datagrams.utc[first])
+        ground_id = int(datagrams.groundid[first])
         found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
     except (LedgerError, StateError, OverflowError, ValueError, OSError) as error:
         raise LedgerError(

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, inspect, select
 from halfpipe import paths
 from halfpipe.decisions import Decisions
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
+from halfpipe.formats.idx import Datagrams
 from halfpipe.formats.retdef import MAX_TIME, read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
@@ -104,14 +105,14 @@ class Part:
             return None
         rows = datagrams.rows
         filled = with_events(rows)
-        times = np.concatenate([rows["utc"], filled["evtutc0"], filled["evtutc1"]])
-        if not ((times >= 0) & (times < MAX_TIME)).all() or sum(rows["nevts"].tolist()) > MOST:
+        times = np.concatenate([rows.utc, filled.evtutc0, filled.evtutc1])
+        if not ((times >= 0) & (times < MAX_TIME)).all() or sum(rows.nevts.tolist()) > MOST:
             raise StateError(
                 f"{path}: an index line has an impossible time or number of events. Nothing was loaded. Decode the "
                 "downlink's chunks of the run again (-F)."
             )
         digest = hashlib.sha256(b"\n".join(datagrams.lines)).hexdigest()
-        return cls(downlink, run, int(rows["scid"][0]), digest, refused, datagrams)
+        return cls(downlink, run, int(rows.scid[0]), digest, refused, datagrams)
 
     def rows(self) -> dict[Table, list[Row]]:
         """Return the rows of the part for each table, sorted by key."""
@@ -121,10 +122,9 @@ class Part:
         for apid, of_apid in self.datagrams.by_apid().items():
             for inside in consecutive(of_apid):
                 first, last = first_and_last(inside)
-                events = int(inside["nevts"].sum())
+                events = int(inside.nevts.sum())
                 segments.append(key | {"apid": apid, "dgmseq0": first, "dgmseq1": last, "nevts": events})
-                ends = inside[[0, -1]] if first != last else inside
-                datagrams += [key | _datagram(row) for row in ends]
+                datagrams += [key | _datagram(inside, at) for at in sorted({0, len(inside) - 1})]
         link = key | {"digest": self.digest, "refused": int(self.refused)}
         return {LINKS: [link], SEGMENTS: segments, DATAGRAMS: datagrams}
 
@@ -211,7 +211,7 @@ def run_row(
     StateError
         If the datagrams come from several spacecraft, or the MOOT key is bad.
     """
-    scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
+    scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows.scid)}
     if len({scid for scid, _ in scids}) > 1:
         listing = ", ".join(f"{scid} by downlink {downlink}" for scid, downlink in sorted(scids))
         raise StateError(
@@ -232,10 +232,10 @@ def run_row(
     elif status != COMPLETE and is_abandoned(settings, run):
         status = INCOMPLETE
     kind = RunKind.of(segments)
-    begun = time_of(rows["utc"].min())
+    begun = time_of(rows.utc.min())
     moot = named = moot_of(run, settings.moot.file)
     if named == UNSET:
-        moot = look_up(connection, run, kind, int(first["groundid"]), begun)
+        moot = look_up(connection, run, kind, int(rows.groundid[first]), begun)
     row = {
         "scid": parts[0].scid,
         "startedat": run.met,
@@ -243,13 +243,13 @@ def run_row(
         "analysis": None,
         "status": status,
         "ndgms": len(rows),
-        "nevts": int(rows["nevts"].sum()),
+        "nevts": int(rows.nevts.sum()),
         "dgmutc0": begun,
-        "dgmutc1": time_of(rows["utc"].max()),
-        "evtutc0": time_of(filled["evtutc0"].min()) if len(filled) else None,
-        "evtutc1": time_of(filled["evtutc1"].max()) if len(filled) else None,
-        "hwkey": int(first["hwkey"]),
-        "swkey": int(first["swkey"]),
+        "dgmutc1": time_of(rows.utc.max()),
+        "evtutc0": time_of(filled.evtutc0.min()) if len(filled) else None,
+        "evtutc1": time_of(filled.evtutc1.max()) if len(filled) else None,
+        "hwkey": int(rows.hwkey[first]),
+        "swkey": int(rows.swkey[first]),
         "moot_key": moot.key,
         "moot_alias": moot.alias,
     }
@@ -313,14 +313,15 @@ def _joined(former: Row, own: Row, *, refused: bool) -> Row:
     return row
 
 
-def _datagram(row: np.void) -> Row:
+def _datagram(rows: Datagrams, at: int) -> Row:
     numbers = ("apid", "groundid", "modechanges", "hwkey", "swkey")
     words = ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
-    events = int(row["nevts"])
+    row = rows.view(np.ndarray)[at]
+    events = int(rows.nevts[at])
     return {
         **{name: int(row[name]) for name in numbers},
-        "datagrams": int(row["datagram"]),
-        "utc": time_of(row["utc"]),
+        "datagrams": int(rows.datagram[at]),
+        "utc": time_of(rows.utc[at]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # In the line of a datagram without events these fields mean nothing.
         **{name: time_of(row[name]) if events else None for name in ("evtutc0", "evtutc1")},

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats.idx import EVENT
+from halfpipe.formats.idx import Events
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join
@@ -42,7 +42,7 @@ class Decision:
     complete: bool
     settled: tuple[Interval, ...]
     gaps: tuple[tuple[int, int], ...]
-    events: NDArray[np.void]
+    events: Events
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
     counts: Mapping[int, str]
@@ -52,7 +52,7 @@ class Decision:
 def decide(
     downlink: DownlinkId,
     datagrams: KnownDatagrams,
-    known: NDArray[np.void],
+    known: Events,
     recorded: Mapping[DownlinkId, RecordedDelivery],
     limits: Merge,
     *,
@@ -69,7 +69,7 @@ def decide(
     datagrams
         The datagrams of the run from all downlinks.
     known
-        All known events (dtype `EVENT`), in order and each once, from `all_known`.
+        All known events, in order and each once, from `all_known`.
     recorded
         The latest recorded delivery of each downlink that has one.
     limits
@@ -88,7 +88,7 @@ def decide(
     own = [span for record in others.pop(downlink, ()) for span in record.spans]
     places = settled(segments, limits.min_epus, own, settle_all=settle_all)
 
-    sequence = known["sequence"]
+    sequence = known.sequence
     is_settled = inside_any(sequence, places)
     foreign = join(span for records in others.values() for record in records for span in record.spans)
     is_foreign = inside_any(sequence, foreign)
@@ -106,7 +106,7 @@ def decide(
         for (a, b), enough in zip(series, least, strict=True):
             chosen[numbers[a:b]] = b - a >= enough
     delivered = _cut_out(known, _runs_of(chosen))
-    sent = delivered["sequence"]
+    sent = delivered.sequence
     cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # `large`, as slices of `delivered`
 
     return Decision(
@@ -123,15 +123,13 @@ def decide(
     )
 
 
-def all_known(
-    events: Mapping[DownlinkId, NDArray[np.void]], first: DownlinkId | None = None
-) -> NDArray[np.void]:
+def all_known(events: Mapping[DownlinkId, Events], first: DownlinkId | None = None) -> Events:
     """Join the events of all downlinks, in order and each once.
 
     For equal (sequence, APID) the copy of the downlink `first` stays, otherwise that of the lowest downlink.
     """
     sources = sorted(events, key=lambda downlink: (downlink != first, downlink))
-    return in_one([np.empty(0, EVENT), *(events[source] for source in sources)])
+    return in_one([Events.zeros(0), *(events[source] for source in sources)])
 
 
 def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
@@ -184,7 +182,7 @@ def _least(
     return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
 
 
-def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
+def _cut_out(events: Events, slices: Sequence[tuple[int, int]]) -> Events:
     """Return only the events in `slices`, without a copy if there is one slice with at least half of all events."""
     if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
         return events[slices[0][0] : slices[0][1]]

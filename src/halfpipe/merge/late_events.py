@@ -15,12 +15,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.formats.idx import Datagrams, Events
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
 from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.settle import with_events
-
-Events = NDArray[np.void]
 
 
 def counts_of(events: Events) -> dict[int, str]:
@@ -30,8 +29,8 @@ def counts_of(events: Events) -> dict[int, str]:
     datagrams 0 and 1, and 150 of datagram 17.
     """
     found = {}
-    apids = events["apid"]
-    datagrams = events["datagram"]
+    apids = events.apid
+    datagrams = events.datagram
     for apid in numbers_in(apids):
         numbers, counts = np.unique(datagrams[apids == apid], return_counts=True)
         words: list[str] = []
@@ -113,7 +112,7 @@ def late_and_closed(
         mine = copies.get(downlink)
         for n, record in enumerate(records):
             later = [span for after in records[n + 1 :] for span in after.spans]
-            here = rows[numbers_inside(rows["sequence"], subtract(join(record.spans), later))]
+            here = rows[numbers_inside(rows.sequence, subtract(join(record.spans), later))]
             if record.counts is not None:
                 beyond = _more_than(here, record.counts, mine, copies)
             else:
@@ -131,14 +130,14 @@ def _more_than(
 ) -> NDArray[np.bool_]:
     """Tell for each row whether it is beyond the number of events of its datagram in a delivery."""
     beyond = np.zeros(len(rows), dtype=bool)
-    apids = rows["apid"]
+    apids = rows.apid
     for apid in np.unique(apids).tolist():
         of_apid = np.flatnonzero(apids == apid)
         recorded = by_datagram(counts.get(apid, ""))
-        numbers = rows["datagram"][of_apid]
+        numbers = rows.datagram[of_apid]
         place, now, then = _compared_counts(numbers, recorded)
         if (now > then).any() and own is not None:
-            numbers = _datagrams_in(own, apid, rows[of_apid])
+            numbers = _datagrams_in(own, apid, rows.take(of_apid))
             place, now, then = _compared_counts(numbers, recorded)
         is_more = (then == 0)[place]
         for number in np.flatnonzero((then > 0) & (now > then)).tolist():
@@ -147,7 +146,7 @@ def _more_than(
         if is_more.any():
             room = Counter(recorded)
             room.subtract(numbers[~is_more].tolist())
-            is_more[_delivered_elsewhere(rows[of_apid], np.flatnonzero(is_more), room, copies)] = False
+            is_more[_delivered_elsewhere(rows.take(of_apid), np.flatnonzero(is_more), room, copies)] = False
         beyond[of_apid[is_more]] = True
     return beyond
 
@@ -165,7 +164,7 @@ def _delivered_elsewhere(
         open_numbers = [number for number, events_of_it in room.items() if events_of_it > 0]
         if not (open_numbers and len(left)):
             break
-        numbers = _datagrams_in(events, int(rows["apid"][0]), rows[left])
+        numbers = _datagrams_in(events, int(rows.apid[0]), rows[left])
         fits = np.isin(numbers, open_numbers)
         for row, number in zip(left[fits].tolist(), numbers[fits].tolist(), strict=True):
             if room[number] > 0:
@@ -183,19 +182,19 @@ def _compared_counts(
     return place, now, np.array([recorded.get(number, 0) for number in distinct.tolist()], np.int64)
 
 
-def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.integer]:
+def _datagrams_in(events: Events, apid: int, rows: Events) -> NDArray[np.uint32]:
     """Return the datagram of each row; if two datagrams contain an event, the one that a downlink with `events` has.
 
     All rows are of this APID, and all are in order and each once.
     """
-    own_events = events[events["apid"] == apid]
-    numbers = rows["datagram"].copy()
-    sequence = rows["sequence"]
-    own_sequence = own_events["sequence"]
+    own_events = events[events.apid == apid]
+    numbers = rows.datagram.copy()
+    sequence = rows.sequence
+    own_sequence = own_events.sequence
     place = np.searchsorted(own_sequence, sequence)
     is_own = place < len(own_events)
     is_own[is_own] = own_sequence[place[is_own]] == sequence[is_own]
-    numbers[is_own] = own_events["datagram"][place[is_own]]
+    numbers[is_own] = own_events.datagram[place[is_own]]
     return numbers
 
 
@@ -203,10 +202,10 @@ def _surplus(rows: Events, which: NDArray[np.intp], delivered: int, own: Events 
     """Return the rows in `which` beyond the number `delivered`; the downlink's own events count as delivered first."""
     if len(which) > delivered and own is not None:
         is_own = np.zeros(len(which), dtype=bool)
-        apids = rows["apid"][which]
+        apids = rows.apid[which]
         for apid in np.unique(apids).tolist():
-            mine = own["sequence"][own["apid"] == apid]
-            is_own |= (apids == apid) & np.isin(rows["sequence"][which], mine)
+            mine = own.sequence[own.apid == apid]
+            is_own |= (apids == apid) & np.isin(rows.sequence[which], mine)
         which = which[np.argsort(~is_own, kind="stable")]
     return which[delivered:]
 
@@ -221,17 +220,17 @@ def numbers_inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -
     return inside
 
 
-def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
+def listed(rows: Events | Datagrams, datagrams: Ranges) -> NDArray[np.bool_]:
     """Tell for each row (of events or datagrams) whether its datagram is in `datagrams`."""
     found = np.zeros(len(rows), dtype=bool)
     for apid, ranges in datagrams.items():
-        of_apid = rows["apid"] == apid
-        numbers = rows["datagram"][of_apid].astype(np.uint64)
+        of_apid = rows.apid == apid
+        numbers = rows.datagram[of_apid].astype(np.uint64)
         found[of_apid] = numbers_inside(numbers, [Interval(*pair) for pair in ranges])
     return found
 
 
-def not_all_delivered(datagrams: NDArray[np.void], records: Sequence[RecordedDelivery]) -> bool:
+def not_all_delivered(datagrams: Datagrams, records: Sequence[RecordedDelivery]) -> bool:
     """Tell whether `datagrams` may contain an event that is not in any of the deliveries `records`."""
     rows = with_events(datagrams)
     delivered = np.zeros(len(rows), dtype=bool)
@@ -242,9 +241,10 @@ def not_all_delivered(datagrams: NDArray[np.void], records: Sequence[RecordedDel
     for record in records:
         known_then = listed(rows, record.datagrams)
         for span in record.spans:
-            inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
+            inside = (rows.evtseq0 >= span.first) & (rows.evtseq1 <= span.last)
             delivered |= inside & known_then
         for apid, counts in (record.counts or {}).items():
             found[apid] = together(found.get(apid, Counter()), Counter(by_datagram(counts)))
-    left = rows[["apid", "datagram", "nevts"]][~delivered].tolist()
-    return any(found.get(apid, Counter())[number] < events for apid, number, events in left)
+    left = rows[~delivered]
+    expected = zip(left.apid.tolist(), left.datagram.tolist(), left.nevts.tolist(), strict=True)
+    return any(found.get(apid, Counter())[number] < events for apid, number, events in expected)

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats.idx import parse_datagrams
+from halfpipe.formats.idx import Datagrams, parse_datagrams
 from halfpipe.ids import RunKind
 from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, Ranges, intersect, join
 
@@ -36,7 +36,7 @@ class KnownDatagrams:
     """
 
     lines: tuple[bytes, ...]
-    rows: NDArray[np.void]
+    rows: Datagrams
 
     @classmethod
     def of(cls, lines: Iterable[bytes], source: str = "datagram lines") -> Self:
@@ -49,8 +49,8 @@ class KnownDatagrams:
         """
         unique = sorted(set(lines))
         rows = parse_datagrams(unique, source)
-        apids = rows["apid"]
-        numbers = rows["datagram"]
+        apids = rows.apid
+        numbers = rows.datagram
         order = np.lexsort((numbers, apids))  # stable: keeps the order of the lines
         apids, numbers = apids[order], numbers[order]
         first = np.ones(len(order), dtype=bool)
@@ -67,9 +67,7 @@ class KnownDatagrams:
     @property
     def keys(self) -> NDArray[np.uint64]:
         """Each APID and number as one integer."""
-        found: NDArray[np.uint64] = (
-            self.rows["apid"].astype(np.uint64) << np.uint64(32) | self.rows["datagram"]
-        )
+        found: NDArray[np.uint64] = self.rows.apid.astype(np.uint64) << np.uint64(32) | self.rows.datagram
         return found
 
     def ranges(self) -> Ranges:
@@ -78,14 +76,14 @@ class KnownDatagrams:
             apid: tuple(map(first_and_last, consecutive(of_apid))) for apid, of_apid in self.by_apid().items()
         }
 
-    def by_apid(self) -> dict[int, NDArray[np.void]]:
+    def by_apid(self) -> dict[int, Datagrams]:
         """Return the rows of each EPU in the order of their numbers, as views."""
         if not self.lines:
             return {}
-        apids = self.rows["apid"]
+        apids = self.rows.apid
         edges = np.flatnonzero(apids[1:] != apids[:-1]) + 1
         firsts = apids[np.append(0, edges)].tolist()
-        return dict(zip(firsts, np.split(self.rows, edges), strict=True))
+        return dict(zip(firsts, self.rows.split(edges), strict=True))
 
     def segments(self) -> dict[int, tuple[Segment, ...]]:
         """Return the segments of each EPU in order."""
@@ -107,48 +105,47 @@ def contradictions(ours: KnownDatagrams, theirs: KnownDatagrams) -> list[tuple[i
         APID, number, and the first and last sequence in `ours` and in `theirs`.
     """
     _, here, there = np.intersect1d(ours.keys, theirs.keys, assume_unique=True, return_indices=True)
-    one, other = ours.rows[here], theirs.rows[there]
-    apart = (one["evtseq1"] < other["evtseq0"]) | (other["evtseq1"] < one["evtseq0"])
-    events = one["nevts"]
-    found = np.flatnonzero(apart & (events > 0) & (events == other["nevts"]))
-    edges = ["evtseq0", "evtseq1"]
+    one = ours.rows[here]
+    other = theirs.rows[there]
+    apart = (one.evtseq1 < other.evtseq0) | (other.evtseq1 < one.evtseq0)
+    events = one.nevts
+    found = np.flatnonzero(apart & (events > 0) & (events == other.nevts))
     return [
-        (apid, number, Interval(*ours_edges), Interval(*their_edges))
-        for (apid, number), ours_edges, their_edges in zip(
-            one[found][["apid", "datagram"]].tolist(),
-            one[found][edges].tolist(),
-            other[found][edges].tolist(),
-            strict=True,
-        )
+        (int(one.apid[at]), int(one.datagram[at]), _sequences(one, at), _sequences(other, at))
+        for at in found.tolist()
     ]
 
 
-def consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
+def _sequences(rows: Datagrams, at: int) -> Interval:
+    return Interval(int(rows.evtseq0[at]), int(rows.evtseq1[at]))
+
+
+def consecutive(rows: Datagrams) -> list[Datagrams]:
     """Split the datagrams of one EPU, ordered by number, wherever a number is missing."""
-    jumps = np.flatnonzero(np.diff(rows["datagram"].astype(np.int64)) != 1) + 1
-    return np.split(rows, jumps)
+    jumps = np.flatnonzero(np.diff(rows.datagram.astype(np.int64)) != 1) + 1
+    return rows.split(jumps)
 
 
-def first_and_last(rows: NDArray[np.void]) -> tuple[int, int]:
+def first_and_last(rows: Datagrams) -> tuple[int, int]:
     """Return the numbers of the first and the last of some datagrams."""
-    first, last = rows["datagram"][[0, -1]].tolist()
+    first, last = rows.datagram[[0, -1]].tolist()
     return first, last
 
 
-def with_events(rows: NDArray[np.void]) -> NDArray[np.void]:
+def with_events(rows: Datagrams) -> Datagrams:
     """Return the datagrams that announce events."""
-    return rows[rows["nevts"] > 0]
+    return rows[rows.nevts > 0]
 
 
-def _segment(rows: NDArray[np.void]) -> Segment:
-    opens = bytes(rows[0]["oaction"]) == OPENS
-    closes = bytes(rows[-1]["caction"]) in CLOSES
+def _segment(rows: Datagrams) -> Segment:
+    opens = bytes(rows.oaction[0]) == OPENS
+    closes = bytes(rows.caction[-1]) in CLOSES
     covers: Interval | None
     filled = with_events(rows)
     if len(filled):
         covers = Interval(
-            LOWEST if opens else int(filled["evtseq0"].min()),
-            HIGHEST if closes else int(filled["evtseq1"].max()),
+            LOWEST if opens else int(filled.evtseq0.min()),
+            HIGHEST if closes else int(filled.evtseq1.max()),
         )
     else:
         covers = EVERYTHING if opens and closes else None

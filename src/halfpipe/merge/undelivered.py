@@ -14,20 +14,14 @@ from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from halfpipe.formats.idx import Events
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
 from halfpipe.merge.decision import LEAST_IN_A_FILE, inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
-from halfpipe.merge.late_events import (
-    Events,
-    RecordedDelivery,
-    by_datagram,
-    late_and_closed,
-    numbers_inside,
-)
+from halfpipe.merge.late_events import RecordedDelivery, by_datagram, late_and_closed, numbers_inside
 from halfpipe.merge.ordering import numbers_in
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -97,7 +91,7 @@ class Group:
 
 def undelivered(
     segments: Mapping[int, Sequence[Segment]],
-    known: NDArray[np.void],
+    known: Events,
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
     *,
@@ -126,7 +120,7 @@ def undelivered(
     """
     places = settled(segments, limits.min_epus, settle_all=settle_all)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
-    sequence = known["sequence"]
+    sequence = known.sequence
     is_settled, is_taken = inside_any(sequence, places), inside_any(sequence, taken)
     compared = is_taken
     if just is not None and just in recorded:
@@ -135,7 +129,7 @@ def undelivered(
     found = [*_of_downlinks(NotDelivered.LATE, late), *_closed(closed, recorded, limits)]
 
     ready = known[is_settled & ~is_taken]
-    for a, b in series_of(ready["sequence"], places, taken, ()):
+    for a, b in series_of(ready.sequence, places, taken, ()):
         found += _by_epu(
             NotDelivered.DUE if b - a >= limits.min_events else NotDelivered.WITHHELD, ready[a:b]
         )
@@ -219,12 +213,12 @@ def lost_events(
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
         return 0
-    apids = known["apid"]
+    apids = known.apid
     for apid in numbers_in(apids):
         there = {
             number
             for events in (known, *copies.values())
-            for number in np.unique(events["datagram"][events["apid"] == apid]).tolist()
+            for number in np.unique(events.datagram[events.apid == apid]).tolist()
         }
         delivered = sum(
             events
@@ -237,16 +231,16 @@ def lost_events(
 
 
 def _by_epu(
-    kind: NotDelivered, rows: NDArray[np.void], lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
+    kind: NotDelivered, rows: Events, lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
 ) -> Iterator[Group]:
-    apids = rows["apid"]
+    apids = rows.apid
     for apid in np.unique(apids).tolist():
-        sequence = rows["sequence"][apids == apid]
+        sequence = rows.sequence[apids == apid]
         yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
 
 
 def _closed(
-    found: Iterable[tuple[DownlinkId, NDArray[np.void]]],
+    found: Iterable[tuple[DownlinkId, Events]],
     recorded: Mapping[DownlinkId, Sequence[RecordedDelivery]],
     limits: Merge,
 ) -> Iterator[Group]:
@@ -254,28 +248,26 @@ def _closed(
     latest = join(span for records in recorded.values() for span in records[-1].spans)
     least = min(LEAST_IN_A_FILE, limits.min_events)
     for downlink, rows in found:
-        left = rows[~numbers_inside(rows["sequence"], latest)]
-        for a, b in series_of(left["sequence"], (), latest, ()):
+        left = rows[~numbers_inside(rows.sequence, latest)]
+        for a, b in series_of(left.sequence, (), latest, ()):
             if b - a < least:
                 yield from _by_epu(NotDelivered.WITHHELD, left[a:b])
             else:
                 yield from _by_epu(NotDelivered.CLOSED, left[a:b], inside=downlink)
 
 
-def _of_downlinks(
-    kind: NotDelivered, found: Iterable[tuple[DownlinkId, NDArray[np.void]]]
-) -> Iterator[Group]:
-    by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
+def _of_downlinks(kind: NotDelivered, found: Iterable[tuple[DownlinkId, Events]]) -> Iterator[Group]:
+    by_downlink: dict[DownlinkId, list[Events]] = {}
     for downlink, rows in found:
         if len(rows):
             by_downlink.setdefault(downlink, []).append(rows)
     for downlink, parts in by_downlink.items():
         rows = joined(parts)
-        yield from _by_epu(kind, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
+        yield from _by_epu(kind, rows[np.argsort(rows.sequence, kind="stable")], inside=downlink)
 
 
-def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
-    sequence = rows["sequence"]
+def _within(rows: Events, place: Interval) -> Events:
+    sequence = rows.sequence
     return rows[bisect_left(sequence, place.first) : bisect_right(sequence, place.last)]
 
 

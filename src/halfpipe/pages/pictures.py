@@ -122,7 +122,7 @@ def run_picture(survey: Survey, run: RunId) -> bytes:
 def picture(survey: Survey, run: RunId) -> Picture:
     """Return what the picture of a run shows; errors as for `run_picture`."""
     state = State(survey, run)
-    known = state.known["sequence"]
+    known = state.known.sequence
     edges = {int(known[0]), int(known[-1])} if len(known) else set()
     edges |= {edge for of_apid in state.segments.values() for one in of_apid for edge in one.covers or ()}
     edges |= {edge for *_, last in state.recorded.values() for span in last.spans for edge in span}
@@ -190,13 +190,13 @@ def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:
 
 def _ticks(state: State, scale: Scale) -> Iterator[Tick]:
     known = state.known
-    sequences = known["sequence"]
+    sequences = known.sequence
     first, last = (int(sequences[place]) for place in (0, -1)) if len(known) else (scale.first, scale.last)
     since = (sequences - np.uint64(first)).astype(np.float64)
     for part in range(TICKS):
         sequence = first + (last - first) * part // (TICKS - 1)
         lines = [f"{sequence:,}".replace(",", " ")]
         if len(known):
-            unix = float(np.interp(sequence - first, since, known["utc"]))
+            unix = float(np.interp(sequence - first, since, known.utc))
             lines = [f"{met_of.utc_datetime(unix):%H:%M:%S}", f"MET {met_of.unix_to_met(unix):.0f}", *lines]
         yield Tick(scale.at(sequence), lines)

@@ -19,6 +19,7 @@ from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
 from halfpipe.files.system_calls import read_pieces, reserve
 from halfpipe.formats import evt
+from halfpipe.formats.idx import Events
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import numbers_in
 from halfpipe.run.deliveries import EventFile, MootKey
@@ -36,7 +37,7 @@ class Records:
     numbers of the events refer.
     """
 
-    events: NDArray[np.void]
+    events: Events
     files: Sequence[Path]
 
     def batches(self, begin: int, end: int, latc: int | None) -> Iterator[NDArray[np.uint8]]:
@@ -49,7 +50,7 @@ class Records:
         StateError
             If a chunk's evt file cannot be read, or changed after it was decoded.
         """
-        sizes = self.events["size"]
+        sizes = self.events.length
         every = sizes[begin:end]
         room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
         # Space for a header in front, so that records have the same alignment as in a file.
@@ -70,37 +71,39 @@ class Records:
 
     def _gather(
         self,
-        events: NDArray[np.void],
+        events: Events,
         sizes: NDArray[np.int64],
         buffer: NDArray[np.uint8],
         places: NDArray[np.int64],
     ) -> None:
         """Read the records of `events` into their places in `buffer`, and check them there."""
-        starts, files = events["offset"], events["file"]
+        starts = events.offset
+        files = events.file
         for file in numbers_in(files):
             which = np.flatnonzero(files == file)
             short = _read_records(self.files[file], starts[which], sizes[which], buffer, places[which])
             if short is not None:
-                raise self._damaged(events[which[short]], "is missing")
+                raise self._damaged(events, which[short], "is missing")
         # Check all files together, because their records are interleaved.
-        changed = np.flatnonzero(evt.record_checks(buffer, places, sizes) != events["check"])
+        changed = np.flatnonzero(evt.record_checks(buffer, places, sizes) != events.check)
         if changed.size:
-            raise self._damaged(events[changed[0]], "has a wrong checksum")
+            raise self._damaged(events, changed[0], "has a wrong checksum")
 
-    def _damaged(self, event: np.void, what: str) -> StateError:
+    def _damaged(self, events: Events, at: int, what: str) -> StateError:
         """Return the error for an event's record that changed after decoding; `what` describes the damage."""
-        path = self.files[event["file"]]
+        path = self.files[events.file[at]]
         return StateError(
-            f"{path}: damaged after chunk {path.stem[-5:]} was decoded: sequence {event['sequence']} of APID "
-            f"{event['apid']} at byte {event['offset']} {what}. Nothing was delivered from it.",
+            f"{path}: damaged after chunk {path.stem[-5:]} was decoded: sequence {events.sequence[at]} of "
+            f"APID {events.apid[at]} at byte {events.offset[at]} {what}. Nothing was delivered from it.",
             put_aside(path),
         )
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""
         key = self.events[event : event + 1]
-        size = key["size"].astype(np.int64)
-        buffer, start = np.zeros(size, np.uint8), np.zeros(1, np.int64)
+        size = key.length.astype(np.int64)
+        buffer = np.zeros(size, np.uint8)
+        start = np.zeros(1, np.int64)
         self._gather(key, size, buffer, start)
         return int(evt.context_column(buffer, start, "current_timeSecs")[0])
 
@@ -144,8 +147,8 @@ class Header:
 def name_files(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
     """Name the event files to write, and describe them; only the checksums are still missing."""
     described = []
-    sequences = records.events["sequence"]
-    sizes = records.events["size"]
+    sequences = records.events.sequence
+    sizes = records.events.length
     for begin, end in files:
         pair = int(sequences[begin]), int(sequences[end - 1])
         described.append(

@@ -23,9 +23,9 @@ from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, rebui
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import make_directory, replacing
 from halfpipe.files.typed import convert, values
-from halfpipe.formats import idx, rows
+from halfpipe.formats import rows
+from halfpipe.formats.idx import Events
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late_events import Events
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import release_memory
@@ -35,7 +35,7 @@ from halfpipe.run.hand_offs import is_handed_off
 from halfpipe.run.merged_chunks import MergedChunk, Placed
 
 SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
-MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
+MOST_FILES = np.iinfo(Events.row["file"]).max + 1
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def merge_chunks(
 
     Returns
     -------
-    MergedIndex, NDArray
-        The merged index; the events (dtype `EVENT`) in order, each once.
+    MergedIndex, Events
+        The merged index; the events in order, each once.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def merge_chunks(
     every = sorted(
         (name, directory / name, checksum) for chunk, directory in listed for name, checksum in chunk.rows()
     )
-    parts: list[Events] = [np.empty(0, idx.EVENT)]
+    parts: list[Events] = [Events.zeros(0)]
     lines: list[bytes] = []
     with ThreadPoolExecutor(threads) as pool:
         read = pool.map(lambda one: rows.read_rows(one[1], one[2]), every)
@@ -134,7 +134,7 @@ def merge_chunks(
                     f"{path}: with this chunk the run has {len(files)} evt files; a merge takes at most {MOST_FILES}. "
                     "Set up the decoder to write fewer files per chunk."
                 )
-            part.events["file"] = codes[part.events["file"]]
+            part.events.file[:] = codes[part.events.file]
             parts.append(part.events)
             del part
     release_memory()

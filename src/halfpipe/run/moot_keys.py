@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
+from halfpipe.formats.idx import Datagrams
 from halfpipe.ids import RunId
 from halfpipe.run.deliveries import MootKey
 
@@ -91,15 +91,14 @@ def _parsed(path: Path, content: bytes) -> Mapping[RunId, MootKey | str]:
     return known
 
 
-def first_datagram(rows: NDArray[np.void]) -> np.void:
-    """Return the datagram whose keys the ledger uses for a run: the first in order of time, APID and number.
+def first_datagram(rows: Datagrams) -> int:
+    """Return the number of the row whose keys the ledger uses for a run: the first in order of time, APID and number.
 
     The legacy took the datagram of its first segment, which is the first one of the lowest APID.
 
     Parameters
     ----------
     rows
-        All known datagrams of the run, at least one (dtype `halfpipe.formats.idx.DATAGRAM`).
+        All known datagrams of the run, at least one.
     """
-    first: np.void = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
-    return first
+    return int(np.lexsort((rows.datagram, rows.apid, rows.utc))[0])

@@ -28,9 +28,10 @@ from halfpipe.errors import (
     rerun,
 )
 from halfpipe.files import leases
+from halfpipe.formats.idx import Events
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.late_events import Events, not_all_delivered
+from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from halfpipe.decisions import Subject, What, offer
 from halfpipe.errors import HalfPipeError, Remedy, StateError
+from halfpipe.formats.idx import Events
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.merge.intervals import join
-from halfpipe.merge.late_events import Events, by_datagram, numbers_inside
+from halfpipe.merge.late_events import by_datagram, numbers_inside
 from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
 from halfpipe.run.merged_chunks import MergedChunk
 from halfpipe.run.merged_index import MergedIndex
@@ -49,18 +50,17 @@ def lost(before: Delivery, delivered: Events, copies: Iterable[Events]) -> dict[
         events is unknown is not included. A lone event that is withheld does not count, because Level-1 refuses it.
     """
     if before.counts is None:
-        return _lost_of_files(before, np.ascontiguousarray(delivered["sequence"]))
+        return _lost_of_files(before, np.ascontiguousarray(delivered.sequence))
     recorded = {
         (apid, number): events
         for apid, counts in before.counts.items()
         for number, events in by_datagram(counts).items()
     }
-    again = delivered[["sequence", "apid", "datagram"]]
-    inside = numbers_inside(delivered["sequence"], join(before.spans))
-    now = _counted(again["apid"][inside], again["datagram"][inside])
+    inside = numbers_inside(delivered.sequence, join(before.spans))
+    now = _counted(delivered.apid[inside], delivered.datagram[inside])
     short = {datagram for datagram, events in recorded.items() if now[datagram] < events}
     if short:  # the delivery before may have counted an event in another datagram that contains it
-        now = _in_any_copy(short, again[inside], _lone(before), copies)
+        now = _in_any_copy(short, delivered[inside], _lone(before), copies)
     return {
         f"datagram {number} of EPU {apid}": recorded[apid, number] - now[apid, number]
         for apid, number in sorted(short)
@@ -87,14 +87,12 @@ def _in_any_copy(
     every = list(copies)
     found = Counter[tuple[int, int]]()
     for apid, wanted in numbers.items():
-        there = np.concatenate([again["sequence"][again["apid"] == apid], np.array(lone, np.uint64)])
+        there = np.concatenate([again.sequence[again.apid == apid], np.array(lone, np.uint64)])
         pairs = []
         for events in every:
-            of_apid = events["apid"] == apid
-            is_listed = of_apid & np.isin(events["datagram"], wanted) & np.isin(events["sequence"], there)
-            pairs.append(
-                np.stack([events[key][is_listed].astype(np.uint64) for key in ("datagram", "sequence")])
-            )
+            of_apid = events.apid == apid
+            is_listed = of_apid & np.isin(events.datagram, wanted) & np.isin(events.sequence, there)
+            pairs.append(np.stack([events.datagram[is_listed].astype(np.uint64), events.sequence[is_listed]]))
         distinct = np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.empty((2, 0), np.uint64)
         found += _counted(np.full(distinct.shape[1], apid), distinct[0])
     return found

@@ -143,8 +143,8 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     missing = missing_of_run(known.segments(), min_epus)
     for apid, rows in known.by_apid().items():
         first, last = first_and_last(rows)
-        closed = bytes(rows[-1]["caction"])
-        if bytes(rows[0]["oaction"]) == OPENS and first > 0:
+        closed = bytes(rows.caction[-1])
+        if bytes(rows.oaction[0]) == OPENS and first > 0:
             missing.append(f"EPU {apid}: datagrams 0 to {first - 1}, before the one that opens it")
         if closed in {b"abort", b"pause"}:
             missing.append(f"EPU {apid}: its stop, because datagram {last} ends with {closed.decode()}")
@@ -251,7 +251,7 @@ class _Run:
                 return OnlineResult(run, OnlineOutcome.WAITS, "has no events, so there is no file of it")
 
             moot = moot_key.of_run(settings, run, datagrams.rows)
-            ground_id = int(datagrams.rows["groundid"].min())
+            ground_id = int(datagrams.rows.groundid.min())
             (described,) = event_files.name_files(records, decision.files, run)
             described = replace(described, name=paths.online_file(ground_id, run))
             self.record.attempts.publish(Making(*signature(), described.name))

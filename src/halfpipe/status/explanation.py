@@ -7,8 +7,6 @@ from functools import cached_property
 from math import inf
 from statistics import median
 
-import numpy as np
-
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
@@ -18,6 +16,7 @@ from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
+from halfpipe.formats.structured import joined
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.undelivered import (
     Group,
@@ -130,10 +129,10 @@ class State(Known):
         gaps = [gap for gap in chunk.gaps if gap.apid == lack.apid]
         if not gaps:
             return False
-        rows = np.concatenate([each.rows[["apid", "datagram", "utc"]] for each in self.datagrams.values()])
-        rows = rows[rows["apid"] == lack.apid]
-        begin = rows["utc"][rows["datagram"] < (lack.first or 0)].max(initial=0.0)
-        end = rows["utc"][rows["datagram"] > (inf if lack.last is None else lack.last)].min(initial=inf)
+        rows = joined([each.rows for each in self.datagrams.values()])
+        rows = rows[rows.apid == lack.apid]
+        begin = rows.utc[rows.datagram < (lack.first or 0)].max(initial=0.0)
+        end = rows.utc[rows.datagram > (inf if lack.last is None else lack.last)].min(initial=inf)
         return any(gap.begin < end and begin < gap.end for gap in gaps)
 
     def again(self, downlink: DownlinkId) -> str:

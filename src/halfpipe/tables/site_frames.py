@@ -23,10 +23,11 @@ from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remed
 from halfpipe.files import typed
 from halfpipe.files.reading import read_whole
 from halfpipe.formats.evt import MONTECARLO, context_column, open_evt, walk
+from halfpipe.formats.idx import Events
 from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, join
-from halfpipe.merge.late_events import Events, late_and_closed, numbers_inside
+from halfpipe.merge.late_events import late_and_closed, numbers_inside
 from halfpipe.process.usage import Usage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import (
@@ -307,7 +308,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
     of = State(Survey(settings), run)
     known, files = of.known, of.files
-    sequence = known["sequence"]
+    sequence = known.sequence
     source = np.full(len(known), None, object)
     delivered = np.full(len(known), None, object)
     for downlink in reversed(of.events):
@@ -317,16 +318,16 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     inside = delivered != None  # noqa: E711 - element by element
     for _, late in late_and_closed(known, inside, of.recorded, of.events)[0]:
         delivered[_are_in(known, late)] = None
-    unix, names = known["utc"], np.array([path.name for path in files], object)
+    unix, names = known.utc, np.array([path.name for path in files], object)
     rows = (
         sequence,
-        known["apid"],
+        known.apid,
         unix,
         unix,
         source,
         delivered,
-        names[known["file"]],
-        known["offset"],
+        names[known.file],
+        known.offset,
     )
     frame = columns.EVENTS.frame(zip(*rows, strict=True))
     frame.attrs["gone"] = [str(downlink) for downlink in of.downlinks if downlink not in of.events]
@@ -335,7 +336,7 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
 
 def _are_in(some: Events, others: Events) -> NDArray[np.bool_]:
     """Tell for each event whether it is among others, by EPU and sequence."""
-    places, of_others = (pd.MultiIndex.from_arrays([of["apid"], of["sequence"]]) for of in (some, others))
+    places, of_others = (pd.MultiIndex.from_arrays([of.apid, of.sequence]) for of in (some, others))
     return np.asarray(places.isin(of_others), bool)
 
 

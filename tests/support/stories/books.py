@@ -142,8 +142,8 @@ class Books:
         events = []
         for apid, number in sorted(keys):
             d = self.sequences[run, apid, number]
-            opens = d.row["oaction"].decode()
-            closes = d.row["caction"].decode()
+            opens = d.row.oaction.item().decode()
+            closes = d.row.caction.item().decode()
             first, last = (d.sequences[0], d.sequences[-1]) if d.sequences else (0, 0)
             datagrams.append(model.Datagram(apid, number, opens, closes, len(d.sequences), first, last))
             events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]

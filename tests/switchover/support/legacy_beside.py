@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from halfpipe.formats.idx import Events
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
@@ -13,14 +11,16 @@ from halfpipe_switchover.legacy_replay import Merged, Part, replay
 from tests.support.model import Chunk
 from tests.switchover.support.legacy_merge import Dgm, Evt, Merge, merge, of_datagram, unique
 
-KEY = np.dtype([("sequence", "u8"), ("apid", "u2")])
 RUN = RunId("2c2e5787")
 Rows = list[tuple[int, int]]
 
 
-def table(rows: Sequence[tuple[int, int]]) -> NDArray[np.void]:
+def table(rows: Sequence[tuple[int, int]]) -> Events:
     """Return events in order, each once."""
-    return in_one([np.array(rows, KEY)])
+    events = Events.zeros(len(rows))
+    events.sequence[:] = [sequence for sequence, _ in rows]
+    events.apid[:] = [apid for _, apid in rows]
+    return in_one([events])
 
 
 def rows_of(chunks: Sequence[Chunk]) -> Rows:
@@ -55,7 +55,7 @@ class Beside:
         counts = [] if model.refused else [f"{RUN.l1} {last} {model.orphans} {model.kind}"]
         pairs = (
             (
-                rule.events[rule.delivered].tolist(),
+                rule.events[rule.delivered][["sequence", "apid"]].tolist(),
                 [(e.sequence, e.apid) for index in model.indexes for e in index],
             ),
             (rule.recorded, model.recorded),

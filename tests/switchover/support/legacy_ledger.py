@@ -86,7 +86,7 @@ class LegacyLedger:
                         "downlink_id": number,
                     }
                     names = {column.name for column in datagrams.c} & set(rows.dtype.names or ()) - key.keys()
-                    for row in (rows[0], rows[-1])[: len(rows)]:
+                    for row in rows.view(np.ndarray)[[0, -1][: len(rows)]]:
                         values = {name: of_row(row, name) for name in names}
                         connection.execute(
                             datagrams.insert(), [key | values | {"datagrams": int(row["datagram"])}]

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from msgspec.structs import astuple
-from numpy.typing import NDArray
 
 from halfpipe.causes import Verdict
 from halfpipe.decisions import Decisions
@@ -69,8 +67,8 @@ def test_good_products_are_described(tmp_path: Path) -> None:
     read = read_rows(out / ROWS, of_index.sha256)
     of_text = idx.read_index(out / IDX)
     assert (read.lines, read.files) == (of_text.lines, (EVT,))
-    assert read.events["size"].all()
-    for field in ("size", "check"):  # not in index lines
+    assert read.events.length.all()
+    for field in ("length", "check"):  # not in index lines
         read.events[field] = 0
     assert read.events.tobytes() == of_text.events.tobytes()
     assert [getattr(index, key) for key in (*COUNTS, "datagrams", "uncovered_bytes")] == [40, 40, 0, 5, 0]
@@ -246,9 +244,9 @@ def test_contradictions_are_rejected_unless_the_chunk_was_accepted_before(
     assert counted(out, again=True)[0] == 40
 
 
-def rows(number: Sequence[int], utc: Sequence[float], apid: int = 956) -> NDArray[np.void]:
-    made = np.zeros(len(number), idx.DATAGRAM)
-    made["apid"], made["datagram"], made["utc"] = apid, number, utc
+def rows(number: Sequence[int], utc: Sequence[float], apid: int = 956) -> idx.Datagrams:
+    made = idx.Datagrams.zeros(len(number))
+    made.apid[:], made.datagram[:], made.utc[:] = apid, number, utc
     return made
 
 
@@ -277,7 +275,7 @@ EVEN = list(range(0, 402, 2))
     ],
 )  # fmt: skip
 def test_gaps_between_datagrams_in_spans(
-    spans: list[Span], datagrams: list[NDArray[np.void]], expected: list[tuple[float, ...]]
+    spans: list[Span], datagrams: list[idx.Datagrams], expected: list[tuple[float, ...]]
 ) -> None:
     assert [astuple(gap) for gap in gaps(spans, datagrams)] == expected
 

@@ -45,14 +45,14 @@ def test_other_lines_are_ignored(tmp_path: Path) -> None:
     for none in ([], other):
         index = read(tmp_path, *none)
         assert (index.runs, index.files, index.lines) == (frozenset(), (), ())
-        assert (index.events.dtype, index.datagrams.dtype) == (idx.EVENT, idx.DATAGRAM)
+        assert (index.events.dtype, index.datagrams.dtype) == (idx.Events.row, idx.Datagrams.row)
         assert index.events.size == index.datagrams.size == 0
 
 
 def test_one_number_per_base_name(tmp_path: Path) -> None:
     names = ["a.evt", "/x/y/a.evt", "../b.evt", "b.evt", "x/a.evt", "cc.evt"]
     index = read(tmp_path, *(replaced(EVT, 14, name.encode()) for name in names))
-    assert [index.files[i] for i in index.events["file"]] == [Path(name).name for name in names]
+    assert [index.files[i] for i in index.events.file] == [Path(name).name for name in names]
     assert len(index.files) == 3
 
 
@@ -63,10 +63,10 @@ TIMES = "0.000000 4294967295.999999 4294967296.000001 633347347957.888598 12.5 1
 def test_numbers_are_exact(tmp_path: Path) -> None:
     for number in SEQUENCES:
         line = replaced(EVT, 2, str(number).encode())
-        assert read(tmp_path, EVT, line).events["sequence"].tolist() == [1002, number]
+        assert read(tmp_path, EVT, line).events.sequence.tolist() == [1002, number]
     for time in TIMES.split():
         line = replaced(EVT, 5, time.encode())
-        assert read(tmp_path, line, EVT).events["utc"].tolist() == [float(time), 1719541768.472730]
+        assert read(tmp_path, line, EVT).events.utc.tolist() == [float(time), 1719541768.472730]
 
 
 FAULTS = [
@@ -129,11 +129,11 @@ def test_missing_keys_and_sentinel_values(monkeypatch: pytest.MonkeyPatch) -> No
         odd[field] = text
     lines = [b" ".join(fields[:21]), b" ".join(fields[:22]), b" ".join(odd)]
     parsed = idx.parse_datagrams(lines, "simulated")
-    assert parsed["hwkey"].tolist() == [0, 2706, 0xFFFFFFFF]
-    assert parsed["swkey"].tolist() == [0, 0, 0]
+    assert parsed.hwkey.tolist() == [0, 2706, 0xFFFFFFFF]
+    assert parsed.swkey.tolist() == [0, 0, 0]
     found = parsed[["scid", "groundid", "modechanges", "evtseq0"]][2].item()
     assert found == (-1, 0xFFFFFFFF, 0xFFFFFFFF, 2**64 - 1)
-    assert idx.parse_datagrams(lines[:1] * 2, "simulated")["hwkey"].tolist() == [0, 0]
+    assert idx.parse_datagrams(lines[:1] * 2, "simulated").hwkey.tolist() == [0, 0]
     monkeypatch.setattr(idx, "LINES", 2)
     assert idx.parse_datagrams(lines, "simulated").tobytes() == parsed.tobytes(), "block by block"
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import sha256
-from halfpipe.formats.idx import EVENT, Rows
+from halfpipe.formats.idx import Events, Rows
 from halfpipe.formats.rows import read_rows, write_rows
 
 
 def rows(count: int) -> Rows:
     rng = np.random.default_rng(count)
-    events = rng.integers(0, 256, count * EVENT.itemsize, np.uint8).view(EVENT)
+    events = rng.integers(0, 256, count * Events.row.itemsize, np.uint8).view(Events.row).view(Events)
     return Rows((b"DGM: one", b"DGM: \xfftwo")[: count % 3], events, ("a.evt", "b.evt")[: count % 4])
 
 
@@ -49,14 +49,14 @@ def test_damaged_rows_are_refused(data: st.DataObject, tmp_path: Path) -> None:
         case "cut":
             del content[data.draw(st.integers(0, len(content) - 1)) :]
         case "longer":
-            content += data.draw(st.binary(min_size=1, max_size=2 * EVENT.itemsize))
+            content += data.draw(st.binary(min_size=1, max_size=2 * Events.row.itemsize))
         case "changed":
             content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
         case "other":
             content = bytearray(data.draw(st.binary(max_size=300)))
     path.write_bytes(content)
     # Less than an event behind them does not count: who looks for products asks for their sizes.
-    is_longer = good == content[: len(good)] and len(content) < len(good) + EVENT.itemsize
+    is_longer = good == content[: len(good)] and len(content) < len(good) + Events.row.itemsize
     assert is_longer or refused(path, checksum)
 
 
@@ -82,6 +82,6 @@ def test_rows_of_another_decoding_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     checksum = write_rows(path, rows(5))
     other = rows(5)
-    other.events["sequence"][0] += 1
+    other.events.sequence[0] += 1
     write_rows(path, other)
     assert refused(path, checksum)

@@ -5,13 +5,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
 from halfpipe import paths
 from halfpipe.errors import LedgerError, StateError
-from halfpipe.formats.idx import DATAGRAM
+from halfpipe.formats.idx import Datagrams
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.ledger.database import Ledger, NoLedgerError
@@ -96,8 +95,8 @@ def test_key_or_alias_that_does_not_fit_is_refused(engine: Engine) -> None:
 
 def test_key_is_looked_up_only_for_a_first_datagram_with_a_good_time(tmp_path: Path) -> None:
     settings = Settings(Paths(tmp_path, tmp_path / "stage"), moot=Moot(mapping=True))
-    first = np.zeros(1, DATAGRAM)
-    first["utc"] = 1719541767.0
+    first = Datagrams.zeros(1)
+    first.utc[:] = 1719541767.0
     assert moot_key.of_run(settings, RUN, first[:0]) == UNSET
     assert moot_key.of_run(replace(settings, moot=Moot()), RUN, first) == UNSET
     with pytest.raises(LedgerError, match=RUN) as caught:
@@ -105,10 +104,10 @@ def test_key_is_looked_up_only_for_a_first_datagram_with_a_good_time(tmp_path: P
     assert isinstance(caught.value.__cause__, NoLedgerError)
     Ledger(f"sqlite:///{tmp_path / paths.LEDGER}", waits=()).write(lambda _: None)
     assert moot_key.of_run(settings, RUN, first) == UNSET
-    three = np.repeat(first, 3)
-    three["utc"] = (1e15, first["utc"][0], 1e15)
+    three = first[[0, 0, 0]]
+    three.utc[:] = (1e15, first.utc[0], 1e15)
     assert moot_key.of_run(settings, RUN, three) == UNSET
-    first["utc"] = 1e15
+    first.utc[:] = 1e15
     with pytest.raises(LedgerError, match=RUN):
         moot_key.of_run(settings, RUN, first)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfpipe.formats.idx import DATAGRAM, EVENT
+from halfpipe.formats.idx import Datagrams, Events
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
-from halfpipe.merge.late_events import Events, by_datagram, counts_of, late_and_closed, not_all_delivered
+from halfpipe.merge.late_events import by_datagram, counts_of, late_and_closed, not_all_delivered
 from halfpipe.merge.undelivered import Group, NotDelivered, closed_books, lost_events
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
@@ -23,9 +23,9 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 
 
 def rows(keys: list[tuple[int, int, int]]) -> Events:
-    found = np.zeros(len(keys), EVENT)
+    found = Events.zeros(len(keys))
     for n, (apid, datagram, sequence) in enumerate(keys):
-        found[n]["apid"], found[n]["datagram"], found[n]["sequence"] = apid, datagram, sequence
+        found.apid[n], found.datagram[n], found.sequence[n] = apid, datagram, sequence
     return found
 
 
@@ -118,7 +118,7 @@ def test_events_beyond_the_number_that_the_legacy_delivered_are_late(total: int 
 def test_a_datagram_is_delivered_if_the_legacy_knew_it_and_a_span_has_it(
     span: tuple[int, int], known: int, left: bool
 ) -> None:
-    datagrams = np.zeros(1, DATAGRAM)
+    datagrams = Datagrams.zeros(1)
     datagrams[["apid", "datagram", "nevts", "evtseq0", "evtseq1"]] = (956, 1, 3, 4, 6)
     legacy = SimpleNamespace(spans=(Interval(*span),), datagrams={956: ((known, 9),)}, counts=None)
     assert not_all_delivered(datagrams, [legacy]) is left

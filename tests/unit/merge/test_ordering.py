@@ -2,12 +2,11 @@
 
 from itertools import count
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfpipe.formats.idx import EVENT
+from halfpipe.formats.idx import Events
 from halfpipe.merge import ordering
 
 ROWS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([956, 957])), max_size=60)
@@ -18,7 +17,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([956, 957])), max_
 @given(parts=st.lists(ROWS, min_size=1, max_size=5))
 def test_parts_are_merged_in_order_with_first_copies(window: int, parts: list[list[tuple[int, int]]]) -> None:
     model: dict[tuple[int, int], int] = {}
-    tables = [np.zeros(len(part), EVENT) for part in parts]
+    tables = [Events.zeros(len(part)) for part in parts]
     places = count()  # they distinguish the copies of an event
     for part, table in zip(parts, tables, strict=True):
         for row, (sequence, apid) in enumerate(part):

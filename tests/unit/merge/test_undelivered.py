@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import numpy as np
 import pytest
 
 from halfpipe.formats import idx
@@ -82,9 +81,8 @@ def test_closed_events_need_only_what_level_1_takes(events: int, kind: NotDelive
 
 @pytest.mark.parametrize(("first", "lacks"), [(21, False), (20, True)])
 def test_downlinks_share_a_datagram_if_their_spans_do_not_overlap(first: int, lacks: bool) -> None:
-    (row := np.zeros(1, idx.DATAGRAM))[["apid", "datagram", "nevts", "evtseq0", "evtseq1"]] = (
-        957, 4, 4, 10, 40
-    )  # fmt: skip
+    row = idx.Datagrams.zeros(1)
+    row[["apid", "datagram", "nevts", "evtseq0", "evtseq1"]] = (957, 4, 4, 10, 40)
     of_both = [
         Delivery(DownlinkId(downlink), 1, (Interval(*span),), {}, counts={957: "4: 2"})
         for downlink, span in (("240601001", (10, 20)), ("240601002", (first, 40)))

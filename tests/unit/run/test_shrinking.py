@@ -1,12 +1,12 @@
 """Events that a downlink delivered before and would not deliver again."""
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import counts_of
+from halfpipe.merge.ordering import in_order
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.shrinking import lost
 from tests.support.bridge import Run, event_array
@@ -42,7 +42,7 @@ def test_late_events_hide_no_loss_in_the_same_file() -> None:
     before = event_array([*lossy, *edge])
     file = EventFile("r.evt", 21, (100, 200), (0, 1), 0, "")
     recorded = Delivery(DownlinkId(FIRST), 1, (Interval(100, 200),), {}, (file,), counts=counts_of(before))
-    after = np.sort(event_array([*lossy[:12], *late, *edge]), order=("sequence", "apid"))
+    after = in_order(event_array([*lossy[:12], *late, *edge]))
     assert lost(recorded, after, [after]) == {"datagram 3 of EPU 956": 8}
     beyond = event_array([*lossy[:12], *edge, *(Event(sequence, 956, 3, 0) for sequence in range(300, 308))])
     assert sum(lost(recorded, beyond, [beyond]).values()) == 8, (

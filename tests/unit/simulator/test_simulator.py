@@ -125,7 +125,7 @@ def test_damage_is_reported_and_not_a_failure(
     made = decode(simulation, simulation.chunks[0], tmp_path / "o")
     assert said.format(path=path) in capsys.readouterr().out
     if how == "bit":
-        numbers = idx.read_index(made[0].with_suffix(".idx")).datagrams["datagram"].tolist()
+        numbers = idx.read_index(made[0].with_suffix(".idx")).datagrams.datagram.tolist()
         assert numbers == list(range(1, numbers[-1] + 1))
     else:
         assert made == []
@@ -194,10 +194,10 @@ def test_records_follow_the_layout(kind: InfoType, latc: int | None) -> None:
     decoded = datagrams.decode([d.content for d in made], unix, latc=latc)
     content = bytes(evt.HEADER_SIZE) + decoded.records
     shown = {f.name: f.value for f in evt_view.fields(np.frombuffer(content, np.uint8), 176, "")}
-    assert content[176:192] == struct.pack("<iid", 77, *spec.epus, made[0].row["evtutc0"])
+    assert content[176:192] == struct.pack("<iid", 77, *spec.epus, made[0].row.evtutc0[0])
     assert content[176 + 72 :][:8] == struct.pack("<Q", shown["scalers_elapsed"])
     assert [shown["run_platformTxt"], shown["run_originTxt"]] == [b"host", b"montecarlo"]
     assert [shown["open_datagrams"], shown["run_startedAt"], shown["infotype"]] == [0, RUN, kind]
     assert shown["LATC_master"] == (latc if latc and lpa else 0x1C05)
-    assert decoded.datagrams["evtseq1"].tolist() == [d.sequences[-1] for d in made]
-    assert decoded.datagrams["utc"].tolist() == (unix / 1e6).tolist()
+    assert decoded.datagrams.evtseq1.tolist() == [d.sequences[-1] for d in made]
+    assert decoded.datagrams.utc.tolist() == (unix / 1e6).tolist()

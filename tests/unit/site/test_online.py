@@ -124,7 +124,7 @@ def test_missing_products_are_an_error_or_are_left_out_and_reported(site: Site) 
     assert result.what is OnlineOutcome.MADE
     assert "without: run 2c2e5787 needs chunk 00002" in result.text
     index = idx.read_index(site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00001.idx")
-    assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
+    assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events.sequence.tolist())
 
 
 def test_of_a_run_of_another_kind_only_the_delivery_is_read(site: Site) -> None:
