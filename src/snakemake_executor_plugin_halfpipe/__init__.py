@@ -1,6 +1,6 @@
 """The Slurm executor of Snakemake, for groups: the jobs of a group run side by side in one Slurm job.
 
-It differs from the executor of ``snakemake-executor-plugin-slurm`` in six ways, which docs/upstream.md describes for
+It differs from the executor of ``snakemake-executor-plugin-slurm`` in seven ways, which docs/upstream.md describes for
 its maintainers:
 
 - One Snakemake runs all jobs of a group, side by side on the cores of the Slurm job, and starts each once. The plugin
@@ -10,15 +10,18 @@ its maintainers:
 - A node that failed is not excluded from later jobs, because Slurm does not use it while it is down.
 - If Slurm refuses a job for good, the command ends with one sentence. If Slurm refuses it for now, the job waits. A
   refusal that is in neither list counts as temporary for an hour.
+- Jobs are submitted one at a time, in the order of their downlinks. The plugin submits two at a time, in any order.
 - The account is not looked up in advance, because a site may translate it at submission, and sbatch refuses a wrong
   one.
 """
 
 import json
+import os
 import shlex
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface as Job
 
 from halfpipe.errors import Remedy
+from halfpipe.files.leases import SIDE_BY_SIDE
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.programs import answer
 
@@ -42,8 +46,9 @@ BY_SBATCH = (
     "SLURM sbatch failed. The error message was"  # how the plugin begins to report what sbatch printed
 )
 # What sbatch prints when Slurm refuses a job, and the key of the profile to correct. None: nothing, because the refusal
-# passes. The first text that fits counts. These are Slurm's own texts for its error numbers, the same in 24.11 and
-# 25.05 (src/common/slurm_errno.c), the names of its limits, and the C library's texts for the network.
+# passes. The first text that fits counts. These are Slurm's own texts for its error numbers
+# (src/common/slurm_errno.c), the names of its limits, and the C library's texts for the network. They were tried with
+# Slurm 24.11, and not with 25.05.
 REFUSALS: dict[str, str | None] = {
     "SubmitJob": None,  # the queue is full: all limits of submitted jobs have this in their names
     "Communication connection failure": None,
@@ -115,7 +120,13 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         mark.touch()
         self._begun = mark.stat().st_mtime
         self._is_over = threading.Event()
+        os.environ[SIDE_BY_SIDE] = "1"
+        self._job_submission_executor = ThreadPoolExecutor(1)  # two at a time would change the order
         self._refusals = dict[int, str]()
+
+    def run_jobs(self, jobs: list[Job]) -> None:
+        """Submit jobs in the order of their downlinks, so that Slurm starts them in this order."""
+        super().run_jobs(sorted(jobs, key=lambda job: sorted(map(str, job.output))))
 
     # upstream/group-jobs-local.patch makes the next two methods a setting of the plugin.
     def additional_general_args(self) -> str:

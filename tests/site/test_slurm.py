@@ -460,6 +460,30 @@ def test_a_downlink_survives_ten_kills_of_its_head(
     site.check(undisturbed, killed=True)
 
 
+@pytest.mark.parametrize("bad", ["", "230401003"])
+def test_neighbors_have_the_bytes_of_single_commands_also_if_one_fails(
+    bad: str, tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    neighbors = [f"23040100{number}" for number in range(1, 8)]
+    scenario = Scenario(seed=5, downlinks=neighbors)
+    for first in range(len(neighbors) - 1):
+        scenario.lpa_run(events=300, parts=2, first=first, repeated_datagrams=1)
+    site = SlurmSite(tmp_path / "slurm", env=daemons.env)
+    site.simulate(scenario)
+    for file in (site.retdefs / bad).glob("*.xml") if bad else ():
+        file.write_text("not a RetDef")
+    single = local(site).clone(tmp_path / "single")
+    good = [dl for dl in neighbors if dl != bad]
+    for dl in good:
+        single.by_hand(dl)
+    ended = site.snakemake(*(f"dl={dl}" for dl in neighbors), "--retries", "0")
+    assert ended.status == (1 if bad else 0)
+    there = content(site)
+    there = {name: data for name, data in there.items() if not bad or f"/{bad}" not in name}
+    assert there == content(single)
+    site.nothing_left()
+
+
 def month(
     home: Path, env: Mapping[str, str], batch: int, downlinks: Sequence[str] = MONTH, **change: object
 ) -> SlurmSite:

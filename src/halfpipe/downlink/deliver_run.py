@@ -12,6 +12,7 @@ from halfpipe import paths
 from halfpipe.decisions import Subject, What
 from halfpipe.decode.chunk import read_chunk
 from halfpipe.downlink import halts, stage_look, stage_mark
+from halfpipe.downlink.earlier import wait_for_earlier
 from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.leases import Lease
@@ -59,6 +60,7 @@ def deliver_run(
     keep_together()
     work = settings.paths.work
     with leases.downlink_job(settings, downlink) as lease:
+        wait_for_earlier(settings, downlink, run)
         halts.refuse(work, halts.Switch.STAGE, downlink)
         # First whether this stage is ours: if it is not, nobody should move files away.
         stage_mark.refuse(

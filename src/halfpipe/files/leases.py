@@ -36,6 +36,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.settings import Settings
 
 HEAD_VARIABLE = "HALFPIPE_HEAD"  # name of the heartbeat of the process that started this job
+SIDE_BY_SIDE = "HALFPIPE_SIDE_BY_SIDE"  # set if each downlink has cores of its own: it is a Slurm job
 POLL_SECONDS = 1.0  # longest pause between two looks while waiting
 PATIENCE_SECONDS = 2.0  # until a wait is first reported
 REMIND_SECONDS = 60.0  # between reminders
