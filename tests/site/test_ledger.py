@@ -31,6 +31,7 @@ from tests.support.ledger_files import (
     Datagram,
     abandon,
     content,
+    named_in,
     process,
     run_rows,
     settings_of,
@@ -265,7 +266,7 @@ def test_check_names_the_downlinks_that_differ(ledger: Ledger, tmp_path: Path) -
     settings = settings_of(tmp_path)
 
     def found(*downlinks: DownlinkId) -> list[tuple[str, str]]:
-        return [(each.text.split()[1].strip(":"), each.code) for each in check(ledger, settings, downlinks)]
+        return [(named_in(each.text)[-1], each.code) for each in check(ledger, settings, downlinks)]
 
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2)})

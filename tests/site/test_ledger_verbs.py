@@ -14,7 +14,7 @@ from halfpipe.files.leases import Lease
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from tests.support.golden_cases import build
-from tests.support.ledger_files import Database, content
+from tests.support.ledger_files import Database, content, named_in
 from tests.support.private_postgresql import PASSWORD
 from tests.support.workflow import Site
 
@@ -36,7 +36,7 @@ def figures(site: Site, *words: str) -> list[str]:
 def compared(site: Site, *words: str) -> tuple[list[str], list[str]]:
     """Return the downlinks that `check` finds to differ, and the runs that MOOT has not received."""
     found = site.told("ledger", "check", *words)
-    differ = [each["text"].split()[1].strip(":") for each in found["differences"]]
+    differ = [downlink for each in found["differences"] for downlink in named_in(each["text"])]
     return differ, found["moot_lacks"]
 
 
@@ -49,8 +49,8 @@ def test_load_check_remove_and_rebuild(database: Database, site: Site) -> None:
     site.by_hand(second)
 
     database.ledger().write(lambda _: None)
-    assert "\n2 differences between " in site.halfpipe("ledger", "check").bad().out
-    assert compared(site, first) == ([first], [])
+    assert "\n1 difference between " in site.halfpipe("ledger", "check").bad().out
+    assert (compared(site), compared(site, first)) == (([first, second], []), ([first], []))
     assert (status(site, "load", f"dl={first}", second), status(site, "check")) == (0, 0)
     assert (site.work / paths.loaded(first)).exists()
     before = content(database.ledger())

@@ -1,5 +1,6 @@
 """An empty database for a ledger, and SIMULATED receipts and merged indexes to load, without events."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,3 +145,8 @@ def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
 
 def run_rows(ledger: Ledger) -> dict[RunId, dict[str, Any]]:
     return {RunId.from_met(row["startedat"]): row for row in content(ledger)[RUNS.name]}
+
+
+def named_in(text: str) -> list[str]:
+    """Return the ids of downlinks in a message."""
+    return re.findall(r"\b[0-9]{9}\b", text)

@@ -5,9 +5,8 @@ restored from a backup.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -47,30 +46,16 @@ def check(ledger: Ledger, settings: Settings, downlinks: Iterable[DownlinkId] = 
         If a downlink is unknown.
     """
     work = settings.paths.work
-    found = []
     selected = set(downlinks)
-    there = (
-        set() if selected else set(handed_off(work))
-    )  # before the ledger, because others may load downlinks now
+    # Before the ledger, because others may load downlinks now.
+    there = {dl for dl in selected if is_known(work, dl)} if selected else set(handed_off(work))
     known = ledger.read(loaded)
-    for downlink in sorted(selected or known.keys() | there):
-        if downlink not in known:
-            refuse_unknown_downlink(settings, downlink)
-            if not is_known(work, downlink):
-                continue
-        try:
-            code = standing(work, downlink, known.get(downlink))
-        except HalfPipeError as error:
-            text = f"downlink {downlink}: {error.text}"
-            found.append(Cause(error.code, Verdict.ACTION, text, error.remedy))
-            continue
-        if code == RESTORED:
-            text = f"downlink {downlink}: its records lack the receipt that the ledger was loaded from"
-            found.append(Cause(code, Verdict.ACTION, text, restore_or_remove(downlink)))
-        elif code == LACKS:
-            text = f"downlink {downlink}: its last receipt was not loaded"
-            found.append(Cause(code, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}")))
-    return found
+    for downlink in selected - known.keys():
+        refuse_unknown_downlink(settings, downlink)
+    if selected:
+        known = {downlink: row for downlink, row in known.items() if downlink in selected}
+    wanted = dict.fromkeys(there | known.keys(), "")
+    return list(_differences(ledger, settings, known, wanted, ()))
 
 
 def lacks(settings: Settings, handed: HandOff) -> Cause | None:
@@ -84,14 +69,9 @@ def lacks(settings: Settings, handed: HandOff) -> Cause | None:
         If the ledger cannot be reached or used.
     """
     ledger = Ledger.of(settings)
-    downlink = handed.receipt.downlink
     known = ledger.read_if_there(loaded, dict[DownlinkId, Loaded]())
-    if restored := _restored(settings, ledger, known, [downlink]):
-        return restored
-    if downlink in known and known[downlink].seal == handed.seal:
-        return None
-    text = f"the ledger {ledger.name} lacks hand-off {handed.number}, so Level-1 would fail on downlink {downlink}"
-    return Cause(LACKS, Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
+    downlink = handed.receipt.downlink
+    return next(_differences(ledger, settings, known, {downlink: handed.seal}, [downlink]), None)
 
 
 def site_troubles(
@@ -117,18 +97,11 @@ def site_troubles(
         ledger = Ledger.of(settings, waits=())
         known = ledger.read_if_there(loaded, dict[DownlinkId, Loaded]())
     except HalfPipeError as error:
-        if error.code == FOREIGN:
-            yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)
-        else:
-            yield Cause("ledger", Verdict.NOTE, error.text.rstrip("."), error.remedy)
+        is_foreign = error.code == FOREIGN
+        verdict = Verdict.ACTION if is_foreign else Verdict.NOTE
+        yield Cause(FOREIGN if is_foreign else "ledger", verdict, error.text.rstrip("."), error.remedy)
         return
-    differ = {dl for dl, seal in at_level1.items() if dl not in known or known[dl].seal != seal}
-    yield from filter(None, [_restored(settings, ledger, known, differ | set(compared))])
-    if lost := _with_standing(LACKS, settings.paths.work, known, differ):
-        do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
-        few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
-        text = f"the ledger {ledger.name} lacks hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
-        yield Cause(LACKS, Verdict.ACTION, text, Remedy(do))
+    yield from _differences(ledger, settings, known, at_level1, compared)
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
@@ -154,44 +127,47 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
             raise cause.refused("Nothing was done.", LedgerError)
 
 
-def _restored(
-    settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, Loaded], downlinks: Iterable[DownlinkId]
-) -> Cause | None:
-    """Return a cause if the working directory lacks receipts of the ledger, because it was restored from a backup.
+def _differences(
+    ledger: Ledger,
+    settings: Settings,
+    known: Mapping[DownlinkId, Loaded],
+    wanted: Mapping[DownlinkId, str],
+    compared: Iterable[DownlinkId],
+) -> Iterator[Cause]:
+    """Yield the causes of all differences between the ledger and the records.
 
-    For all downlinks the numbers of the records are looked for, and for `downlinks` also the seals.
+    For all `known` downlinks the ledger's record must exist. For those that are `compared` or `wanted`, the records
+    must also contain the seal in the ledger, and for `wanted` ones this must be the seal of the last receipt. Only
+    records of `wanted` downlinks are reported if they cannot be read; others have been reported elsewhere.
     """
     work = settings.paths.work
-    look = known.keys() & set(downlinks)
+    look = {dl for dl, seal in wanted.items() if dl not in known or known[dl].seal != seal}
+    look |= known.keys() & set(compared)
     look |= {dl for dl, (record, _) in known.items() if not _exists(f"{work}/{paths.receipts(dl)}", record)}
-    lost = _with_standing(RESTORED, work, known, look)
-    if not lost:
-        return None
-    few = lost[-MOST_NAMED:]
-    return Cause(
-        RESTORED,
-        Verdict.ACTION,
-        f"the ledger {ledger.name} was loaded from receipts of {count(len(lost), 'downlink')} that {work} lacks: "
-        f"{', '.join(few)}. The directory was restored from a backup. What was delivered since the backup would be "
-        "delivered and submitted again",
-        Remedy(
-            f"halfpipe ledger remove {' '.join(few)}",
-            first="Restore a newer backup. If you have none, roll back in Level-1 what it got since this backup, then",
-        ),
-    )
+    found: defaultdict[str, list[DownlinkId]] = defaultdict(list)
+    for downlink in sorted(look):
+        try:
+            found[standing(work, downlink, known.get(downlink))].append(downlink)
+        except HalfPipeError as error:
+            if downlink in wanted:
+                text = f"downlink {downlink}: {error.text}"
+                yield Cause(error.code, Verdict.ACTION, text, error.remedy)
+    if lost := found[RESTORED]:
+        latest = lost[-MOST_NAMED:]
+        yield Cause(
+            RESTORED,
+            Verdict.ACTION,
+            f"the ledger {ledger.name} was loaded from receipts of {count(len(lost), 'downlink')} that {work} lacks: "
+            f"{', '.join(latest)}. The directory was restored from a backup. What was delivered since the backup would "
+            "be delivered and submitted again",
+            restore_or_remove(*latest),
+        )
+    if old := [downlink for downlink in found[LACKS] if downlink in wanted]:
+        do = f"halfpipe ledger load {old[0]}" if len(old) == 1 else "halfpipe ledger rebuild"
+        few = f"{count(len(old), 'downlink')} ({', '.join(old[-MOST_NAMED:])})"
+        text = f"the ledger {ledger.name} lacks hand-offs of {few}, so Level-1 finds old rows of their runs, or none"
+        yield Cause(LACKS, Verdict.ACTION, text, Remedy(do))
 
 
 def _exists(home: str, record: int) -> bool:
     return os.path.exists(f"{home}/{record:06d}.json")  # noqa: PTH110 - thousands of files
-
-
-def _with_standing(
-    code: str, work: Path, known: Mapping[DownlinkId, Loaded], downlinks: Iterable[DownlinkId]
-) -> list[DownlinkId]:
-    """Return the downlinks with a standing, in order. Others report records that cannot be read."""
-    found = []
-    for downlink in sorted(downlinks):
-        with suppress(HalfPipeError):
-            if standing(work, downlink, known.get(downlink)) == code:
-                found.append(downlink)
-    return found

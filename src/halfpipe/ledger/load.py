@@ -264,11 +264,11 @@ def runs_of(connection: Connection, downlink: DownlinkId) -> list[RunId]:
     return [RunId.from_met(int(met)) for met in connection.execute(of_it).scalars()]
 
 
-def restore_or_remove(downlink: DownlinkId) -> Remedy:
-    """Return the remedy if the ledger is ahead of the records of a downlink."""
+def restore_or_remove(*downlinks: DownlinkId) -> Remedy:
+    """Return the remedy if the ledger is ahead of the records of downlinks."""
     return Remedy(
-        f"halfpipe ledger remove {downlink}",
-        first="Restore the files from a newer backup; or, once it is rolled back in Level-1",
+        f"halfpipe ledger remove {' '.join(downlinks)}",
+        first="Restore a newer backup. If you have none, roll back in Level-1 what it got since this backup, then",
     )
 
 
