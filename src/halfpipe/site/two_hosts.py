@@ -1,7 +1,7 @@
 """Tests of a directory that two hosts share: `halfpipe doctor --probe`.
 
-Side 1 is the command. Side 2 is a job in Slurm, ``python -m halfpipe.site.two_hosts DIRECTORY``. Both sides take the
-same steps, and `judge` compares what they saw.
+Side 1 is the command. Side 2 is a job in Slurm, ``python -m halfpipe.site.two_hosts DIRECTORY``. Both take the same
+steps at the same time, and each side has findings of its own.
 """
 
 import json
@@ -20,6 +20,7 @@ from halfpipe import paths
 from halfpipe.config import Profile
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import publish, write_bytes
+from halfpipe.files.heartbeat import file_server_time
 from halfpipe.files.leases import Lease
 from halfpipe.files.reading import names_in
 from halfpipe.process.failure_record import in_a_line
@@ -27,164 +28,121 @@ from halfpipe.settings import ROOT, Settings
 from halfpipe.site.doctor import Finding, finding, of_script
 
 RACES = 1000  # numbers that both sides try to publish, as two processes may try with the next record
-EXCHANGES = 200
-LINES = 2000  # how often each side replaces its file, and the lines of that file
+EXCHANGES = 200  # how often each side replaces its file
+LINES = 2000  # of that file
 LIFETIME = 3.0  # of the lease that is lost, seconds
-# How long the job may take to begin, and how long a side waits for the other one.
-MEET_SECONDS = 600
-STEP_SECONDS = 90.0
-# A larger difference of clocks, or a later visibility (the profile's latency-wait), is a problem.
-CLOCK_SECONDS = 10.0
-SHOWN_SECONDS = 60.0
-SITE = "site.json"
-REPORT = "report.json"  # input of the job's doctor, and output of the job
+MEET_SECONDS = 600  # how long the job may take to begin
+STEP_SECONDS = 90.0  # how long a side waits for the other one
+CLOCK_SECONDS = 10.0  # a larger difference from the file server's clock is a problem,
+SHOWN_SECONDS = 60.0  # and a file that is seen later than this (the profile's latency-wait)
+SITE = "site.json"  # input of the job's doctor
+REPORT = "report.json"  # output of the job
 
 
-class Seen(msgspec.Struct):
-    """What a side saw: of the other side's files, of the race, and of the lease."""
+class Report(msgspec.Struct):
+    """What side 2 reports to side 1."""
 
     host: str
-    torn: int = 0  # readings of an incomplete file
-    back: int = 0  # readings of an older file than before
-    late: list[float] = []  # seconds from writing to reading, by the clocks of both sides
-    wins: list[str] = []
-    contents: dict[str, str] = {}
-    tries: int = 0
-    refused: bool = False  # the lease, while the other side held it
-    followed: float | None = None  # seconds until the lease could be taken
-    stopped: str = ""
-    node: list[Finding] = []  # findings of the doctor's script
+    findings: list[Finding]
 
 
-class Side:
-    """One of the two sides, 1 or 2, in the directory `home`."""
+def exchange(home: Path, me: int, number: int) -> tuple[float, int]:
+    """Replace this side's file, and read the other side's until it has the same number.
 
-    def __init__(self, home: Path, me: int) -> None:
-        self.home = home
-        self.me = me
-        self.number = 0  # of the last exchange
-        self.seen = Seen(os.uname().nodename)
+    Each file has its number and the time of writing, by the file server's clock, on all lines.
 
-    def go(self) -> Seen:
-        """Take all steps, and return what this side saw."""
-        try:
-            for _ in range(EXCHANGES):
-                self.exchange()
-            self.race()
-            self.lease()
-        except HalfPipeError as error:
-            self.seen.stopped = str(error)
-        return self.seen
+    Returns
+    -------
+    tuple
+        Seconds until the file was seen, and how many readings found an incomplete file.
 
-    def exchange(self) -> None:
-        """Replace this side's file, and read the other side's until it has the same number.
-
-        Each file has its number and the time of writing on all lines. Every reading must find a complete file, and
-        never an older one.
-
-        Raises
-        ------
-        HalfPipeError
-            If the other side's number was not seen in time.
-        """
-        self.number += 1
-        line = f"{self.number} {time.time()}\n"
-        write_bytes(self.home / f"side-{self.me}", (line * LINES).encode(), lasting=False)
-        theirs = self.home / f"side-{3 - self.me}"
-        until = time.monotonic() + STEP_SECONDS
-        last = self.number - 1
-        while last < self.number:
-            if time.monotonic() > until:
-                raise HalfPipeError(f"number {self.number} in {theirs} was not seen in time")
-            with suppress(FileNotFoundError):
-                lines = theirs.read_text().splitlines()
-                if len(lines) != LINES or len(set(lines)) > 1:
-                    self.seen.torn += 1
-                    continue
-                number, sent = lines[0].split()
-                self.seen.back += int(number) < last
-                last = max(int(number), last)
-        self.seen.late.append(time.time() - float(sent))
-
-    def race(self) -> None:
-        """Publish the next number of a series as fast as possible, against the other side."""
-        series = self.home / "race"
-        while len(names := [name for name in names_in(series) if name.isdigit()]) < RACES:
-            self.seen.tries += 1
-            name = f"{len(names) + 1:06d}"
-            if publish(series / name, str(self.me).encode(), lasting=False):
-                self.seen.wins.append(name)
-        self.seen.contents = {name: (series / name).read_text() for name in names}
-
-    def lease(self) -> None:
-        """Side 2 takes a lease and ends as if killed; side 1 is refused before, and takes over afterwards."""
-        lease = Lease(self.home, "leases/probe", LIFETIME)
-        if self.me == 2:
-            lease.try_take()
-        self.exchange()
-        self.seen.refused = self.me == 1 and not lease.try_take()
-        self.exchange()
-        since = time.monotonic()
-        while self.me == 1 and not lease.try_take():
-            if time.monotonic() > since + 15 * LIFETIME:
-                return
-            time.sleep(LIFETIME / 30)
-        self.seen.followed = time.monotonic() - since
+    Raises
+    ------
+    HalfPipeError
+        If the other side's number was not seen in time.
+    """
+    line = f"{number} {file_server_time(home)}\n"
+    write_bytes(home / f"side-{me}", (line * LINES).encode(), lasting=False)
+    theirs = home / f"side-{3 - me}"
+    torn = 0
+    until = time.monotonic() + STEP_SECONDS
+    while time.monotonic() < until:
+        with suppress(FileNotFoundError):
+            lines = theirs.read_text().splitlines()
+            if len(lines) != LINES or len(set(lines)) > 1:
+                torn += 1
+            elif int(lines[0].split()[0]) >= number:
+                return file_server_time(home) - float(lines[0].split()[1]), torn
+    raise HalfPipeError(f"number {number} in {theirs} was not seen in time")
 
 
-def judge(one: Seen, other: Seen) -> Iterator[Finding]:
-    """Compare what the two sides saw, and yield the findings."""
-    if one.host == other.host:
-        yield finding("unknown", "two-hosts", f"both sides ran on {one.host}", "run it on another host")
-    else:
-        yield finding("good", "two-hosts", f"{one.host} and {other.host} met in the working directory")
-    stopped = [f"{side.host} stopped: {side.stopped}" for side in (one, other) if side.stopped]
-    if stopped:
-        do = "process on one host only, and ask s3df how the file system synchronizes hosts"
-        yield finding("problem", "probe-unseen", "; ".join(stopped), do)
-        return
-    # Of two messages, one appears later by the difference of the clocks, and the other one earlier.
-    ahead = (min(other.late) - min(one.late)) / 2
-    late = max(max(other.late) - ahead, max(one.late) + ahead)
-    won = dict.fromkeys(one.wins, "1") | dict.fromkeys(other.wins, "2")
-    wrong = [
-        name for name, side in won.items() if not one.contents.get(name) == other.contents.get(name) == side
+def race(series: Path, me: int) -> tuple[int, int]:
+    """Publish the next number of a series as fast as possible, against the other side.
+
+    Returns
+    -------
+    tuple
+        The numbers that this side published, and those whose file shows that another side did.
+    """
+    won = set[str]()
+    while len(names := [name for name in names_in(series) if name.isdigit()]) < RACES:
+        name = f"{len(names) + 1:06d}"
+        if publish(series / name, str(me).encode(), lasting=False):
+            won.add(name)
+    return len(won), sum(((series / name).read_text() == str(me)) != (name in won) for name in names)
+
+
+def take_over(home: Path, me: int, number: int) -> tuple[bool, float | None]:
+    """Side 2 takes a lease and ends as if killed; side 1 is refused before, and takes over afterwards.
+
+    Returns
+    -------
+    tuple
+        Whether the lease was refused while it was held, and the seconds until it could be taken; None: never.
+    """
+    lease = Lease(home, "leases/probe", LIFETIME)
+    if me == 2:
+        lease.try_take()
+    exchange(home, me, number)
+    refused = not lease.try_take()
+    exchange(home, me, number + 1)
+    since = time.monotonic()
+    while me == 1 and time.monotonic() < since + 15 * LIFETIME:
+        if lease.try_take():
+            return refused, time.monotonic() - since
+        time.sleep(LIFETIME / 30)
+    return refused, None
+
+
+def look(home: Path, me: int) -> list[Finding]:
+    """Take all steps as side `me`, 1 or 2, in the directory `home`; return what this side found."""
+    only = "process on one host only, and ask s3df how the file system synchronizes hosts"
+    try:
+        exchanges = [exchange(home, me, number + 1) for number in range(EXCHANGES)]
+        won, wrong = race(home / "race", me)
+        refused, followed = take_over(home, me, EXCHANGES + 1)
+    except HalfPipeError as error:
+        return [finding("problem", "probe-unseen", error, only)]
+    ahead = time.time() - file_server_time(home)
+    late = max(seconds for seconds, _ in exchanges)
+    torn = sum(incomplete for _, incomplete in exchanges)
+    found = [
+        (abs(ahead) <= CLOCK_SECONDS, "clock", f"this host is {ahead:+.3f} s ahead of the file server",
+         "have the clocks set (chrony, NTP)"),
+        (not torn and late <= SHOWN_SECONDS, "rename",
+         f"{torn} of {EXCHANGES} files were seen incomplete; the slowest was seen after {late:.3f} s",
+         "mount the file system without caches of names, or raise latency-wait of the profile"),
+        (not wrong, "link", f"this host published {won} of {RACES} numbers; {wrong} have another content",
+         f"link(2) is not exclusive here: {only}"),
+    ]  # fmt: skip
+    if me == 1:
+        seen = f"held: refused {refused}; taken over {followed} s after its holder's end (lifetime {LIFETIME:g} s)"
+        do = f"leases do not hold between these hosts: {only}"
+        found.append((refused and followed is not None, "lease", seen, do))
+    return [
+        finding("good" if well else "problem", code, seen, "" if well else do)
+        for well, code, seen, do in found
     ]
-    twice = len(one.wins) + len(other.wins) - len(won)
-    torn = one.torn + other.torn
-    back = one.back + other.back
-    followed = "never" if one.followed is None else f"within {one.followed:.1f} s"
-    only = "process on one host only, and tell HalfPipe's developers"
-    for well, code, seen, do in (
-        (
-            abs(ahead) <= CLOCK_SECONDS,
-            "clock",
-            f"{other.host} is {ahead:+.3f} s ahead, within {min(one.late) + ahead:.3f} s",
-            "have the clocks set (chrony, NTP)",
-        ),
-        (
-            not torn + back and late <= SHOWN_SECONDS,
-            "rename",
-            f"{torn} looks found no whole file and {back} an older one; the slowest of {2 * EXCHANGES} files was seen "
-            f"after {late:.3f} s",
-            "mount the file system without caches of names, or raise latency-wait of the profile",
-        ),
-        (
-            not twice + len(wrong) and len(won) == RACES,
-            "link",
-            f"{one.host} got {len(one.wins)} of {RACES} numbers and {other.host} {len(other.wins)}, in "
-            f"{one.tries + other.tries} tries; both got {twice}; {len(wrong)} have the content of the loser",
-            f"link(2) is not exclusive here: {only}",
-        ),
-        (
-            one.refused and one.followed is not None,
-            "lease",
-            f"a held lease was {'' if one.refused else 'NOT '}refused; the other host took over {followed} of "
-            f"its holder's end (lifetime {LIFETIME:g} s)",
-            f"leases do not hold between these hosts: {only}",
-        ),
-    ):
-        yield finding("good" if well else "problem", code, seen, "" if well else do)
 
 
 def probe(settings: Settings, profile: Profile, site: Mapping[str, object]) -> Iterator[Finding]:
@@ -202,43 +160,40 @@ def probe(settings: Settings, profile: Profile, site: Mapping[str, object]) -> I
     write_bytes(home / SITE, msgspec.json.encode(site))
     given = profile.content.get("default-resources") or {}
     named = {"--partition": "slurm_partition", "--account": "slurm_account", "--qos": "qos"}
-    options = [f"{option}={given[key]}" for option, key in named.items() if given.get(key)]
-    options += [f"--immediate={MEET_SECONDS}", "--time=15", "--mem=2000M", "--job-name=halfpipe-doctor"]
-    words = ["srun", *options, f"--chdir={ROOT}", sys.executable, "-m", __spec__.name, str(home)]
-    side = Side(home, 1)
-    job = None
+    words = ["srun", *(f"{option}={given[key]}" for option, key in named.items() if given.get(key))]
+    words += [f"--immediate={MEET_SECONDS}", "--time=15", "--mem=2000M", "--job-name=halfpipe-doctor"]
+    words += [f"--chdir={ROOT}", sys.executable, "-m", __spec__.name, str(home)]
+    here: list[Finding] = []
     said = ""
     try:
-        job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while job.poll() is None and not (home / "side-2").exists():
-            time.sleep(0.1)
-        if job.poll() is None:
-            side.go()
-        said, _ = job.communicate()
-        other = msgspec.json.decode((home / REPORT).read_bytes(), type=Seen)
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
+            try:
+                while job.poll() is None and not (home / "side-2").exists():
+                    time.sleep(0.1)
+                here = look(home, 1) if job.poll() is None else []
+                said, _ = job.communicate()
+            finally:
+                job.terminate()  # srun cancels its job
+        other = msgspec.json.decode((home / REPORT).read_bytes(), type=Report)
     except OSError as error:
         busy = "Unable to allocate resources" in said
         do = "rerun the command when nodes are free" if busy else "check that the job's node has paths.work"
         seen = f"{error.filename}: {error.strerror}; {in_a_line(said)}"
-        yield finding(
-            "unknown" if busy else "problem", "probe-unmet", seen, f"{do}, then: halfpipe doctor --probe"
-        )
+        do = f"{do}, then: halfpipe doctor --probe"
+        yield finding("unknown" if busy else "problem", "probe-unmet", seen, do)
         return
     finally:
-        if job is not None:
-            job.terminate()  # srun cancels its job
-            job.wait()
         shutil.rmtree(home, ignore_errors=True)
-    yield from (msgspec.structs.replace(each, seen=f"on {other.host}: {each.seen}") for each in other.node)
-    yield from judge(side.seen, other)
-
-
-def main(home: Path) -> None:
-    """Run side 2, after the doctor on its host."""
-    side = Side(home, 2)
-    side.seen.node = of_script(json.loads((home / SITE).read_bytes()), "--no-message")
-    write_bytes(home / REPORT, msgspec.json.encode(side.go()))
+    host = os.uname().nodename
+    verdict = "unknown" if host == other.host else "good"
+    yield finding(verdict, "two-hosts", f"the two sides ran on {host} and {other.host}", "needs two hosts")
+    yield from (
+        msgspec.structs.replace(each, seen=f"on {other.host}: {each.seen}") for each in other.findings
+    )
+    yield from here
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    place = Path(sys.argv[1])
+    of_node = of_script(json.loads((place / SITE).read_bytes()), "--no-message")
+    write_bytes(place / REPORT, msgspec.json.encode(Report(os.uname().nodename, of_node + look(place, 2))))

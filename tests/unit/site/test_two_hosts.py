@@ -1,10 +1,12 @@
-"""Two sides that meet in a directory: on two hosts of namespaces, and what their reports are taken for."""
+"""Two sides that meet in a directory: two processes, two hosts of namespaces, and an unreliable file system."""
 
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,62 +16,70 @@ from halfpipe.config import Profile
 from halfpipe.files.durable import write_bytes
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import two_hosts
-from halfpipe.site.two_hosts import LINES, RACES, Seen, Side, judge
+from halfpipe.site.doctor import Finding
+from halfpipe.site.two_hosts import LINES, Report, exchange, look
+from tests.support.forks import ended, started
 from tests.support.servers import put_program
 
-NAMES = [f"{number:06d}" for number in range(1, RACES + 1)]
-CONTENTS = {name: "1" if name < "000600" else "2" for name in NAMES}
-ONE = Seen("node1", late=[-0.1], tries=700, wins=NAMES[:599], contents=CONTENTS, refused=True, followed=3.4)
-OTHER = Seen("node2", late=[0.3, 0.5], tries=500, wins=NAMES[599:], contents=CONTENTS)
+WELL = dict.fromkeys(("clock", "rename", "link", "lease"), "good")
 
 
-def verdicts(one: dict[str, Any] | None = None, other: dict[str, Any] | None = None) -> dict[str, str]:
-    sides = (msgspec.structs.replace(ONE, **(one or {})), msgspec.structs.replace(OTHER, **(other or {})))
-    return {each.code: each.verdict for each in judge(*sides)}
+def verdicts(findings: list[Finding]) -> dict[str, str]:
+    return {each.code: each.verdict for each in findings}
+
+
+def torn(home: Path, me: int, number: int) -> tuple[float, int]:
+    late, incomplete = exchange(home, me, number)
+    return late, incomplete + (number == 2)
+
+
+def slow(home: Path, me: int, number: int) -> tuple[float, int]:
+    late, incomplete = exchange(home, me, number)
+    return late + two_hosts.SHOWN_SECONDS * (number == 2), incomplete
+
+
+def overwriting(path: Path, content: bytes, *, lasting: bool) -> bool:
+    """Write as on a file system whose link(2) replaces files."""
+    write_bytes(path, content, lasting=lasting, locked=False)
+    return True
 
 
 @pytest.mark.parametrize(
-    ("code", "one", "other"),
+    ("code", "name", "fault"),
     [
-        ("clock", {"late": [600.0]}, {"late": [-599.9]}),
-        ("rename", {}, {"torn": 1}),
-        ("rename", {"back": 1}, {}),
-        ("rename", {}, {"late": [0.3, 61.0]}),
-        ("link", {"wins": NAMES[:600]}, {}),
-        ("link", {"wins": NAMES[:598]}, {}),
-        ("link", {"contents": CONTENTS | {NAMES[0]: "2"}}, {}),
-        ("lease", {"refused": False}, {}),
-        ("lease", {"followed": None}, {}),
+        ("", "exchange", exchange),
+        ("clock", "file_server_time", lambda _: time.time() - 2 * two_hosts.CLOCK_SECONDS),
+        ("rename", "exchange", torn),
+        ("rename", "exchange", slow),
+        ("link", "publish", overwriting),
+        ("lease", "Lease.try_take", lambda _: True),
+        ("lease", "Lease.try_take", lambda _: False),
     ],
 )
-def test_an_unreliable_file_system_is_found(code: str, one: dict[str, Any], other: dict[str, Any]) -> None:
-    well = dict.fromkeys(("two-hosts", "clock", "rename", "link", "lease"), "good")
-    assert verdicts() == well
-    assert verdicts(one, other) == well | {code: "problem"}
-
-
-def test_one_host_proves_nothing_of_two() -> None:
-    assert verdicts(other={"host": "node1"})["two-hosts"] == "unknown"
+def test_an_unreliable_file_system_is_found(
+    code: str, name: str, fault: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for constant, value in (("EXCHANGES", 3), ("LIFETIME", 0.5), ("RACES", 200)):
+        monkeypatch.setattr(two_hosts, constant, value)
+    monkeypatch.setattr(f"halfpipe.site.two_hosts.{name}", fault)
+    other = started(partial(look, tmp_path, 2))
+    found = verdicts(look(tmp_path, 1))
+    assert ended(other) == 0
+    assert found == WELL | ({code: "problem"} if code else {})
 
 
 def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one has begun, and nothing more of it shows: as on a file system that each host caches alone."""
     monkeypatch.setattr(two_hosts, "STEP_SECONDS", 0.1)
     write_bytes(tmp_path / "side-2", b"1 0.0\n" * LINES)
-    seen = Side(tmp_path, 1).go()
-    assert "number 2" in seen.stopped
-    assert [each.code for each in judge(seen, OTHER) if each.verdict == "problem"] == ["probe-unseen"]
+    (found,) = look(tmp_path, 1)
+    assert (found.code, found.verdict, "number 2" in found.seen) == ("probe-unseen", "problem", True)
 
 
-def test_a_file_that_is_seen_in_part_and_one_that_goes_back_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    side = Side(tmp_path, 1)
-    looks = iter([b"", b"3", b"3 0.0\n2 0.0\n", b"1 0.0\n" * LINES, b"3 0.0\n" * LINES])
-    side.number = 2
+def test_a_file_that_is_seen_in_part_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([b"", b"3", b"3 0.0\n2 0.0\n", b"2 0.0\n" * LINES, b"3 0.0\n" * LINES])
     monkeypatch.setattr(Path, "read_text", lambda _: next(looks).decode())
-    side.exchange()
-    assert (side.seen.torn, side.seen.back) == (3, 1)
+    assert exchange(tmp_path, 1, 3)[1] == 3
 
 
 @pytest.mark.workflow
@@ -81,14 +91,15 @@ def test_two_hosts(tmp_path: Path) -> None:
     inside = 'hostname node2 && mount --bind "$1" "$1" && exec "$2" -m halfpipe.site.two_hosts "$1"'
     on_a_host = ["unshare", "--map-root-user", "--uts", "--mount", "sh", "-c", inside, "sh"]
     with subprocess.Popen([*on_a_host, str(tmp_path), sys.executable]) as job:
-        one = Side(tmp_path, 1).go()
-    other = msgspec.json.decode((tmp_path / two_hosts.REPORT).read_bytes(), type=Seen)
+        found = verdicts(look(tmp_path, 1))
+    other = msgspec.json.decode((tmp_path / two_hosts.REPORT).read_bytes(), type=Report)
     assert job.returncode == 0
-    assert {each.code: each.verdict for each in judge(one, other)} == {
-        "two-hosts": "good", "clock": "good", "rename": "good", "link": "good", "lease": "good"
-    }  # fmt: skip
-    assert one.tries + other.tries > RACES, "they met at numbers"
-    assert {each.code for each in other.node} >= {"host-umask", "person"}
+    assert found == WELL
+    theirs = verdicts(other.findings)
+    assert (other.host, {code: theirs[code] for code in ("clock", "rename", "link")}) == (
+        "node2", {"clock": "good", "rename": "good", "link": "good"}
+    )  # fmt: skip
+    assert theirs.keys() >= {"host-umask", "person"}
 
 
 @pytest.mark.parametrize(
