@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.formats import evt
 from halfpipe.process.failure_record import Failure
+from halfpipe_simulator.troubles import failed_job
 
 
 def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
@@ -50,12 +50,7 @@ def job_log(
     work: Path, name: str, why: Failure | None = None, downlink: str = "240601001", said: str = "begun\n"
 ) -> Path:
     """Write the log of a job, and a record of its failure if there is one; return the log."""
-    log = work / paths.job_logs(downlink) / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(said)
-    if why is not None:
-        why.write(log)
-    return log
+    return failed_job(work, downlink, name, why, said)
 
 
 class Messages(list[str]):

@@ -1,43 +1,26 @@
 """Leases held by other processes, and their leftovers."""
 
-import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from msgspec.structs import asdict, replace
-
 from halfpipe import paths
-from halfpipe.files.heartbeat import Holder, whoami
+from halfpipe.files.heartbeat import Holder
+from halfpipe_simulator.troubles import another_holder
 
 ALIVE = Path(paths.HEARTBEATS).name
 
 
-def _another(work: Path, name: Callable[[Holder], str], silent: float) -> tuple[Holder, Path]:
-    """Make a file of a process on another host whose heartbeat was touched `silent` seconds ago."""
-    heart = f"elsewhere-4711-{os.urandom(4).hex()}"
-    token = os.urandom(8).hex()
-    holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, lifetime=300.0, token=token)
-    path = work / name(holder)
-    beat = work / paths.HEARTBEATS / heart
-    for each in (path, beat):
-        each.parent.mkdir(parents=True, exist_ok=True)
-        each.write_text(json.dumps(asdict(holder)))
-    os.utime(beat, (time.time() - silent,) * 2)
-    return holder, path
-
-
 def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
     """Make a lease of a process on another host."""
-    return _another(work, lambda _: f"{place}/{number:06d}", silent)[0]
+    return another_holder(work, lambda _: f"{place}/{number:06d}", silent)[0]
 
 
 def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
     """Register a job of another host; return its file."""
-    return _another(work, lambda holder: f"{place}/job-{holder.heart}-{holder.token}", silent)[1]
+    return another_holder(work, lambda holder: f"{place}/job-{holder.heart}-{holder.token}", silent)[1]
 
 
 @contextmanager

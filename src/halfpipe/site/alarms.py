@@ -144,7 +144,7 @@ def text_of(messages: Sequence[Message]) -> str:
         }[message.occasion]
         lines.append(f"{_name(message.subject)}{what}")
         for cause in message.causes[:MOST_CAUSES]:
-            lines += [f"  {cause.text}", *(f"    {line.removeprefix('→ ')}" for line in cause.lines)]
+            lines += [f"  {cause.text}", *(f"    {line}" for line in cause.lines)]
         if len(message.causes) > MOST_CAUSES:
             lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
     return "\n".join(lines)
