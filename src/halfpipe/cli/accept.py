@@ -117,13 +117,13 @@ def _parsed(words: Sequence[str], *, undo: bool) -> Iterator[tuple[str, Subject,
 
 def _refuse_unfit(site: Site, decided: Iterable[tuple[str, Subject, int | None]]) -> None:
     """Refuse all if one does not fit the site now, and say what follows from each."""
-    before = Decisions.read(site.work)
     survey = Survey(site.settings, time.time())
     offered = offers(survey)
     for name, subject, number in decided:
         if name == REOPENED:
             continue
-        known = before.in_force.get((What(name), str(subject)))
+        # As of the moment of the offers, because another person may decide the same just now.
+        known = survey.decisions.in_force.get((What(name), str(subject)))
         if known is None or known.number != number:
             refuse_unfit(survey, offered, What(name), subject, number)
             click.echo(f"{subject}: {FOLLOWS[What(name)]}", err=True)

@@ -13,6 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.rows import IN_PROGRESS, INCOMPLETE
 from halfpipe.run.deliveries import Deliveries
@@ -92,6 +93,8 @@ class Books:
         self.withheld: Counter[str] = Counter()
         self.entered: dict[str, tuple[dict[str, Any], set[Key]]] = {}
         self.abandoned: set[str] = set()
+        # Other decisions in force, by what and subject: the number that was accepted.
+        self.decided: dict[tuple[What, str], int] = {}
         self.sequences = {
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
@@ -116,6 +119,10 @@ class Books:
         """Tell whether the current hand-off of a downlink was submitted to Level-1."""
         of = self.of[dl]
         return 0 < of.submitted >= of.handoff and self.world.site.has_receipt(dl)
+
+    def is_lost(self, what: What, subject: str, number: int) -> bool:
+        """Tell whether a person decided to do without this number of something."""
+        return number <= self.decided.get((what, subject), -1)
 
     # The expected state.
 
@@ -443,8 +450,10 @@ class Books:
             found["a RetDef is not processed"] = Problem.NOTE
         elif source is not None and source != staged:
             found["a RetDef was issued again"] = Problem.NOTE
-        if self.without.get(chunk.voucher):
-            found["decoded without an hour"] = Problem.ACTION
+        subject = f"{chunk.chunk.downlink}/{chunk.chunk.number}"
+        if hours := self.without.get(chunk.voucher):
+            lost = self.is_lost(What.LEVEL0, subject, len(hours))
+            found["decoded without an hour"] = Problem.NOTE if lost else Problem.ACTION
         if staged is None or chunk.voucher not in self.content:
             return found
         now, _ = self.would_bring(chunk.versions[staged])
@@ -454,7 +463,8 @@ class Books:
             (run, apid, seq) for run, apid, n in content for seq in self.sequences[run, apid, n].sequences
         ]
         if len(set(events)) < len(events):
-            found["events of an EPU share a sequence"] = Problem.ACTION
+            lost = self.is_lost(What.EVENTS, subject, len(events) - len(set(events)))
+            found["events of an EPU share a sequence"] = Problem.NOTE if lost else Problem.ACTION
         if now - content:
             found["level-0 came after it was decoded"] = Problem.ACTION
         elif asked - content:

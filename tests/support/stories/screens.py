@@ -6,11 +6,13 @@ from collections import Counter
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.decisions import What
 from halfpipe.ids import RunId
 from tests.support.stories.books import Books, Where
 from tests.support.stories.world import World
 
 WAITS = Where.WAITING, Where.DUE, Where.REFUSED  # what a person calls waiting
+REASON = "a story"  # of all decisions
 HEADLINE = re.compile(
     r"^run ([0-9a-f]{8}), .*: ([0-9,]+) events? delivered, ([0-9,]+) waits?, ([0-9,]+) late", re.MULTILINE
 )
@@ -26,6 +28,7 @@ def check(world: World, books: Books) -> None:
     for dl, row in rows.items():
         books.check_verdict(dl, row)
     _missing(books, rows, where)
+    _decided(world, books, rows)
     _waiting(world, books, rows, where)
     _explained(world, books, where)
     _accounts(world, books, where)
@@ -53,13 +56,46 @@ def _missing(books: Books, rows: dict[str, dict[str, Any]], where: dict[str, Cou
         told = any(row["verdict"] == "action" or row["state"] == "in progress" for row in of)
         if not books.readable(run):  # then nobody can tell which events these are, and a note says so
             told |= any(_is_old(cause) for row in of for cause in row["causes"])
+        lost = any(books.is_lost(What.LATE, f"{dl}/{run}", counted[Where.LATE]) for dl in books.of)
         for kind in (Where.LATE, Where.CLOSED):
-            if counted[kind] and not told:
+            if counted[kind] and not told and not (kind is Where.LATE and lost):
                 books.findings.append(
                     f"run {run}: {counted[kind]} events {kind}, and no action: {_codes(of)}"
                 )
         if counted[Where.DUE] and all(row["verdict"] == "good" for row in of):
             books.findings.append(f"run {run}: {counted[Where.DUE]} events due, and all is good")
+
+
+def _decided(world: World, books: Books, rows: dict[str, dict[str, Any]]) -> None:
+    """Look whether each decision is listed, and shown with its reason wherever something is lost by it."""
+    if not world.site.work.is_dir():
+        return
+    listed = {(one["what"], one["subject"]): one for one in world.site.told("accept")["decisions"]}
+    expected: dict[tuple[str, str], int | None] = {(what, of): n for (what, of), n in books.decided.items()}
+    expected |= {(What.LEFT_OUT, subject_of(voucher)): None for voucher in books.ignored}
+    expected |= {(What.ABANDONED, run): None for run in books.abandoned}
+    said = {key: one["number"] for key, one in listed.items() if key[0] != What.SHRUNK}
+    if said != expected:
+        books.findings.append(f"accept lists {said}, the books: {expected}")
+    for (what, subject), number in books.decided.items():
+        dl, covers = subject.partition("/")[0], listed[what, subject]["covers"]
+        done, _, of = covers.partition(" of ")
+        if not of or what == What.SHRUNK:
+            continue
+        texts = [cause["text"] for cause in rows[dl]["causes"] if cause["verdict"] == "note"]
+        told = any(f": {REASON} (" in text for text in texts)
+        needs_action = rows[dl]["verdict"] == "action" or rows[dl]["state"] == "in progress"
+        if int(done) == int(of) <= number and not told and rows[dl]["state"] != "in progress":
+            books.findings.append(
+                f"{what} of {subject} covers {covers}, and no note of {dl} says so: {texts}"
+            )
+        if int(done) < int(of) and not needs_action:
+            books.findings.append(f"{what} of {subject} covers {covers}, and nothing needs action")
+
+
+def subject_of(voucher: str) -> str:
+    """Return what a decision about a chunk is about."""
+    return voucher.replace("/chunks/", "/").removesuffix(".json")
 
 
 def _is_old(cause: dict[str, Any]) -> bool:
@@ -90,6 +126,11 @@ def _waiting(
     page = (home / paths.BOARD_RUNS).read_text()
     board = {run: (number.replace(",", ""), bool(old)) for run, number, old in OPEN_RUN.findall(page)}
     shown = {run: (*board.get(run, ("0", False)), number) for run, number in expected.items()}
+    for dl, row in rows.items():
+        page = (home / paths.board_page(dl)).read_text()
+        lost = [cause["text"] for cause in row["causes"] if f": {REASON} (" in cause["text"]]
+        if lost and f": {REASON} (" not in page:
+            books.findings.append(f"board, {dl}: not shown is {lost}")
     wrong = {
         run: (text, number)
         for run, (text, old, number) in shown.items()

@@ -13,9 +13,10 @@ from halfpipe import paths
 from halfpipe.decisions import What
 from halfpipe.decode import decode_chunk
 from halfpipe.downlink import submit as submission
-from halfpipe.ids import RunId
+from halfpipe.files.records import numbers
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.programs import run as run_program
-from tests.support import in_process
+from tests.support import forks, in_process
 from tests.support.stories import screens
 from tests.support.stories.books import Books, Downlink
 from tests.support.stories.world import NewInput, World
@@ -411,7 +412,7 @@ def reopen(story: Story) -> bool:
     for run in books.runs:
         before = books.recorded[run].get(dl, [])
         if len(before) > 1:
-            ended = story.halfpipe("accept", f"{dl}/{run}", "reopened", "--reason", "a story")
+            ended = story.halfpipe("accept", f"{dl}/{run}", "reopened", "--reason", screens.REASON)
             if not ended.status:
                 books.recorded[run][dl] = before[-1:]  # as in `model.release`
                 of.seen = {(l1, key) for l1, key in of.seen if l1 != RunId(run).l1 or key in before[-1].keys}
@@ -539,9 +540,9 @@ def abandon(story: Story) -> bool:
     run = story.one_of(story.books.runs)
     books = story.books
     if run in books.abandoned:
-        story.halfpipe("accept", run, "abandoned", "--undo", "--reason", "a story").good()
+        story.halfpipe("accept", run, "abandoned", "--undo", "--reason", screens.REASON).good()
     elif books.brought[run]:
-        story.halfpipe("accept", run, "abandoned", "--reason", "a story").good()
+        story.halfpipe("accept", run, "abandoned", "--reason", screens.REASON).good()
     else:
         return False
     books.abandoned ^= {run}
@@ -564,4 +565,43 @@ def accept(story: Story) -> bool:
     for run in less:
         story.world.site.decide(f"{dl}/{run}", What.SHRUNK)
     story.invoke(dl, "-F")
+    return True
+
+
+@step(7)
+def decide(story: Story) -> bool:
+    """Do without what status offers, perhaps by two operators at once, or take such a decision back."""
+    (dl, of), site, books = story.dl(), story.world.site, story.books
+    if not site.work.is_dir():
+        return False
+    made = sorted(books.decided)
+    is_undone = bool(made) and story.one_of([True, False, False])
+    if is_undone:
+        key = story.one_of(made)
+        story.halfpipe("accept", key[1], key[0], "--undo", "--reason", screens.REASON).good()
+        del books.decided[key]
+        return True
+    offers = sorted({each for cause in site.causes(dl).values() for each in cause.remedy.accept})
+    if not offers:
+        return False
+    subject, decided = story.one_of(offers).split()
+    what, _, number = decided.partition("=")
+    words = ("accept", subject, decided, "--reason", screens.REASON)
+    before = len(numbers(site.work / paths.DECISIONS))
+    if story.one_of([True, False]):
+        children = [
+            forks.started(lambda: site.halfpipe(*words).status, story.world.home, -1) for _ in range(2)
+        ]
+        assert [forks.ended(child) for child in children] == [0, 0], words
+        assert len(numbers(site.work / paths.DECISIONS)) <= before + 1, "twice is the same as once"
+    else:
+        story.halfpipe(*words).good()
+    place = subject.partition("/")[2]
+    if what == What.LEFT_OUT:
+        books.ignored |= {paths.chunk(DownlinkId(dl), ChunkId(place))}
+    elif what == What.SHRUNK:
+        of.accepted |= {place}
+    else:
+        books.decided[What(what), subject] = int(number)
+        story.halfpipe("accept", subject, f"{what}={int(number) + 1}", "--reason", screens.REASON).bad()
     return True
