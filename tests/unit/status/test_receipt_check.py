@@ -188,6 +188,12 @@ def test_a_chunk_that_is_not_the_one_that_was_handed_off(site: Site) -> None:
     assert path_of(finding) == path
 
 
+def test_the_products_of_a_downlink_that_are_gone_are_missed(site: Site) -> None:
+    shutil.rmtree(site.work / DL)
+    for _ in range(2):  # the first look repairs its records
+        assert "damaged" in [cause.code for cause in account(Survey(site.settings), DL).causes]
+
+
 def test_what_was_checked_is_counted(site: Site) -> None:
     check = Check(site.settings, DL)
     assert list(check.causes()) == []
