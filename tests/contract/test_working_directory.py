@@ -85,7 +85,7 @@ def test_a_delivery_claims_the_stage_before_its_hand_off(good: Site) -> None:
     other.configure(paths={"stage": str(good.stage)})
     before = sorted(good.stage.rglob("*"))
     other.snakemake(f"dl={DL}").bad()
-    trouble = Survey(other.settings).stage_trouble
+    trouble = Survey(other.settings).plan.stage_trouble
     assert trouble is not None
     assert trouble.code == "stage-foreign"
     assert sorted(good.stage.rglob("*")) == before

@@ -79,7 +79,7 @@ def command(
         from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
         from halfpipe.status.receipt_check import Check  # noqa: PLC0415 - numpy
 
-        sees_stage = Survey(site.settings).sees_stage
+        sees_stage = Survey(site.settings).plan.sees_stage
 
         def of_files(downlink: DownlinkId) -> Iterator[Cause]:
             check = Check(site.settings, downlink, not no_checksums, sees_stage, checked)

@@ -83,21 +83,17 @@ def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
     ]
 
 
-def known_by(settings: Settings, record: Attempts) -> str:
-    """Return what shows a submission that has no record, the stage's mark or the ledger; empty if nothing does."""
+def forgotten(settings: Settings, record: Attempts) -> Cause | None:
+    """Return a cause if the stage's mark or the ledger shows a submission that has no record; None if nothing does."""
+    known_by = ""
     if (number := stage_mark.last_noted(settings, record.place)) > len(record.series.records):
-        return f"the stage's mark names record {number}"
-    if record.last_confirmed is None and settings.ledger.url is not None:
+        known_by = f"the stage's mark names record {number}"
+    elif record.last_confirmed is None and settings.ledger.url is not None:
         from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
 
         with suppress(HalfPipeError):  # another cause reports this
             if seal := submitted(settings, DownlinkId(record.id)):
-                return f"the ledger has receipt {seal[:16]} as submitted"
-    return ""
-
-
-def forgotten(record: Attempts, known_by: str) -> Cause | None:
-    """Return a cause if something shows a submission that has no record (`known_by`)."""
+                known_by = f"the ledger has receipt {seal[:16]} as submitted"
     if not known_by:
         return None
     return Cause(

@@ -131,15 +131,6 @@ def is_submitted(last: HandOff, record: Attempts) -> bool:
     return record.last_confirmed is not None and record.last_confirmed.handoff == last.number
 
 
-def is_taken(staged: Staged, last: HandOff, record: Attempts) -> bool:
-    """Return whether Level-1 has taken a hand-off.
-
-    Level-1 moves the event files away, and deletes the directory of the downlink at the end (ground-chain §6). If
-    nothing was submitted, something else cleared the stage.
-    """
-    return is_submitted(last, record) and last.names_files and not staged.is_there
-
-
 def foreign(staged: Staged, work: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
     """Return a cause if the stage has files of a downlink that no record lists: another system stages the downlink.
 

@@ -20,7 +20,6 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import (
     forgotten,
-    known_by,
     overlapping,
     overlaps,
     simulated,
@@ -319,7 +318,7 @@ def _look(settings: Settings, record: Attempts, action: Action, handed: HandOff)
     work = settings.paths.work
     stage = settings.paths.stage
     stage_mark.refuse(settings, paths.submissions(downlink), paths.receipts(downlink))
-    if first and (lost := forgotten(record, known_by(settings, record))):
+    if first and (lost := forgotten(settings, record)):
         raise lost.refused(nothing, SubmissionError)
     # Checked before the stage, which shows overlaps as well: staging again does not fix them.
     for run in runs_of(handed):

@@ -167,7 +167,7 @@ class Turn:
         failed = dict[DownlinkId, Cause]()
         begun = file_server_time(self.lease.work)
         # Without a stage every downlink would be refused, and reported, for the same reason.
-        ready = in_turn(plan) if Survey(self.settings).stage_trouble is None else []
+        ready = in_turn(plan) if Survey(self.settings).plan.stage_trouble is None else []
         for todo in filter(None, ready):
             failed |= self._process(plan, todo, begun)
         survey = Survey(self.settings)

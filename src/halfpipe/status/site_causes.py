@@ -125,7 +125,7 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
 
 def _stage_and_decisions(survey: Survey) -> Iterator[Cause]:
     """Yield why nothing can be delivered to the stage; unreadable decisions are an error."""
-    yield from filter(None, [survey.stage_trouble])
+    yield from filter(None, [survey.plan.stage_trouble])
     survey.decisions  # noqa: B018 - read here, and kept
 
 

@@ -16,9 +16,9 @@ from halfpipe.decisions import Decisions
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import Arrived, arrived_since
 from halfpipe.downlink.closed import last_change, read_closed
-from halfpipe.downlink.handoff_causes import known_by, overlapping, submissions_of
+from halfpipe.downlink.handoff_causes import forgotten, overlapping, submissions_of
 from halfpipe.downlink.plan import Announced, DownlinkPlan, Plan, outstanding_chunks
-from halfpipe.downlink.stage_look import Staged, Tokens, is_taken, tokens_of
+from halfpipe.downlink.stage_look import Staged, Tokens, tokens_of
 from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
@@ -54,16 +54,6 @@ class Survey:
     def work(self) -> Path:
         """`paths.work`."""
         return self.settings.paths.work
-
-    @property
-    def stage_trouble(self) -> Cause | None:
-        """Why nothing can be delivered to the stage; None if the stage is good."""
-        return self.plan.stage_trouble
-
-    @property
-    def sees_stage(self) -> bool:
-        """As `Plan.sees_stage`."""
-        return self.plan.sees_stage
 
     @cached_property
     def queue(self) -> Sequence[Cause]:
@@ -204,8 +194,8 @@ class DownlinkFacts:
         The attempts to submit it, or why they cannot be read.
     lease, jobs
         The process that works on it; the jobs that left no product.
-    tokens, known_by
-        The tokens of its runs if it is not submitted; what shows a submission without a record.
+    tokens, forgotten
+        The tokens of its runs if it is not submitted; why there must be a submission without a record.
     entered
         Whether its rows are in the ledger.
     runs, books
@@ -226,7 +216,7 @@ class DownlinkFacts:
     lease: leases.Found | None = None
     jobs: Sequence[FailedJob] = ()
     tokens: Tokens = field(default_factory=dict)
-    known_by: str = ""
+    forgotten: Cause | None = None
     entered: bool = False
     runs: Mapping[RunId, RunFacts] = field(default_factory=dict)
     books: Mapping[RunId, Standing] = field(default_factory=dict)
@@ -281,9 +271,9 @@ class DownlinkFacts:
     @property
     def is_taken(self) -> bool:
         """Whether Level-1 has taken the hand-off of its receipt."""
-        if self.handed_off is None or self.attempts is None or not self.survey.sees_stage:
-            return False
-        return is_taken(self.staged, self.handed_off, self.attempts)
+        # Level-1 moves the event files away, and deletes the directory at the end (ground-chain §6).
+        is_gone = self.survey.plan.sees_stage and not self.staged.is_there
+        return is_gone and self.is_submitted and self.last is not None and self.last.names_files
 
     @property
     def in_progress(self) -> str | None:
@@ -348,8 +338,8 @@ def read_facts(survey: Survey, downlink: DownlinkId) -> DownlinkFacts:
         books=books,
         chunks=chunks,
         arrived={chunk.chunk: arrived_since(settings, chunk) for chunk in chunks if chunk.is_short},
-        tokens=tokens_of(settings.paths.stage, last) if last and unsent and survey.sees_stage else {},
-        known_by=known_by(settings, record) if unsent and isinstance(record, Attempts) else "",
+        tokens=tokens_of(settings.paths.stage, last) if last and unsent and survey.plan.sees_stage else {},
+        forgotten=forgotten(settings, record) if unsent and isinstance(record, Attempts) else None,
     )
 
 

@@ -119,8 +119,8 @@ def test_files_in_a_stage_of_another_working_directory_are_not_the_business_of_a
     level1.work.rename(tmp_path / "unmounted")
     level1.work.mkdir()
     survey = Survey(settings)
-    assert survey.stage_trouble is not None
-    assert survey.stage_trouble.code == "stage-foreign"
+    assert survey.plan.stage_trouble is not None
+    assert survey.plan.stage_trouble.code == "stage-foreign"
     assert {cause.code for cause in account(survey, DL).causes} <= {"settling", "outstanding"}
     (tmp_path / "unmounted" / paths.receipt(DL)).unlink()
     level1.work.rmdir()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import Switch
-from halfpipe.downlink.handoff_causes import HOUR, forgotten, how_to_roll_back, simulated, unsettled
+from halfpipe.downlink.handoff_causes import HOUR, how_to_roll_back, simulated, unsettled
 from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, differences
 from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.process.attempts import Attempts, By, Outcome
@@ -33,7 +33,7 @@ def _of_hand_off(of: DownlinkFacts) -> Iterator[Cause]:
         yield Cause.of(record)
     if not isinstance(record, Attempts):
         return
-    is_gone = of.survey.sees_stage and not of.staged.is_there
+    is_gone = of.survey.plan.sees_stage and not of.staged.is_there
     gone = last.number if last is not None and last.names_files and is_gone else None
     unknown = None if of.in_progress and record.is_open else unsettled(of.settings, record, gone=gone)
     if unknown is not None:
@@ -48,10 +48,10 @@ def _of_hand_off(of: DownlinkFacts) -> Iterator[Cause]:
     is_unknown = unknown is not None and record.last is not None and record.last.handoff == last.number
     if of.in_progress or is_unknown:
         return
-    if cause := forgotten(record, of.known_by):
-        yield cause
+    if of.forgotten is not None:
+        yield of.forgotten
         return
-    lacks = list(_stage(of, record, last)) if of.survey.sees_stage else []
+    lacks = list(_stage(of, record, last)) if of.survey.plan.sees_stage else []
     yield from lacks
     if record.last_confirmed is not None:
         yield Cause(
@@ -76,7 +76,7 @@ def _what(last: HandOff) -> str:
 def _not_taken(of: DownlinkFacts, record: Attempts, handed: HandOff) -> Iterator[Cause]:
     """Yield a cause if a hand-off was submitted long ago and is still in the stage, which Level-1 clears."""
     last = record.last_confirmed
-    if last is None or of.is_taken or not of.survey.sees_stage:
+    if last is None or of.is_taken or not of.survey.plan.sees_stage:
         return
     if of.survey.now - last.since >= of.settings.alarm.late_hours * HOUR:
         back = how_to_roll_back(of.settings, of.id)
