@@ -199,11 +199,9 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
             break
         last = [*(one for one in before.last if one.place not in added), *added.values()]
         after = typed.values(_Mark(id, str(work), tuple(last[-MOST:])))
+        number = found.record.number if found is not None else 0
         with suppress(TakenError):
-            if found is None:
-                publish_file(mark, 1, sealed(after, None))
-            else:
-                publish_file(mark, found.record.number + 1, sealed(after, found.record.seal))
+            publish_file(mark, number + 1, sealed(after, found.record.seal if found is not None else None))
     # Also if a killed process published the mark without its copy.
     number = found.record.number
     if number not in numbers(copy):

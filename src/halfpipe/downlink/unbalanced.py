@@ -23,18 +23,22 @@ def findings(
         named = ", ".join(map(ChunkId.of, new))
         text = f"{len(chunks)} chunks are decoded, and there are RetDefs of others: chunk {named}"
         yield _finding("RetDefs, decoded", text, again)
-    contained = {(chunk.chunk, run): merged(chunk, run) for chunk in chunks for run in chunk.runs}
     delivered = {(chunk.chunk, one.run): chunk for one in runs for chunk in one.delivery.chunks}
-    events = {(chunk.chunk, run): chunk.events(run) for chunk in chunks for run in chunk.runs}
-    if left_out := sorted(contained.keys() - delivered.keys()):
-        named = "; ".join(
-            f"run {run} ({run.l1}) of chunk {chunk}, {count(events[chunk, run], 'event')}"
-            for chunk, run in left_out
-        )
-        yield _finding("decoded, merged", f"decoded and not merged: {named}", again)
-    if other := sorted(pair for pair, chunk in delivered.items() if contained.get(pair) != chunk):
-        named = "; ".join(f"run {run} of chunk {chunk}" for chunk, run in other)
-        text = f"merged from products that the decoder has replaced since: {named}"
+    left_out = []
+    other = []
+    for chunk in chunks:
+        for run in chunk.runs:
+            made = delivered.pop((chunk.chunk, run), None)
+            if made is None:
+                events = count(chunk.events(run), "event")
+                left_out.append(f"run {run} ({run.l1}) of chunk {chunk.chunk}, {events}")
+            elif made != merged(chunk, run):
+                other.append(f"run {run} of chunk {chunk.chunk}")
+    other += [f"run {run} of chunk {number}, which no longer has it" for number, run in delivered]
+    if left_out:
+        yield _finding("decoded, merged", f"decoded and not merged: {'; '.join(left_out)}", again)
+    if other:
+        text = f"merged from products that the decoder has replaced since: {'; '.join(other)}"
         yield _finding("decoded, merged", text, rerun(downlink, "deliver_run"))
     for one in runs:
         books = one.delivery.books

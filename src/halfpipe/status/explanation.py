@@ -223,18 +223,8 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
             short.add(dl)
             why.append(f"Downlink {dl}: {cause.text}.")
         found += [(each.downlink, each.chunk) for each in lacking_it]
-        if not found and can_come(lack) and (unread := state.survey.unread):
-            why.append(
-                f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains "
-                f"data of {epu} for this run."
-            )
-        elif not found and can_come(lack):
-            why.append(f"No pending downlink contains data of {epu} for this run.")
-            why += [
-                f"Chunk {chunk} of downlink {dl}, which may have them, is left out: {reason}."
-                for dl in state.downlinks
-                for chunk, reason in state.survey.decisions.left_out(dl).items()
-            ]
+        if not found and can_come(lack):
+            why += _nowhere(state, epu)
         numbers = None if lack.first is None else (lack.first, lack.last)
         lacking = (lack.apid, lack.what, numbers)
         waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]
@@ -263,6 +253,21 @@ def _waiting(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         [*why, "Abandon the run only if the data will never arrive."],
         f'halfpipe accept {state.run} abandoned --reason "..."',
     )
+
+
+def _nowhere(state: State, epu: str) -> list[str]:
+    """Return why missing data of an EPU are in no pending downlink, as far as this is known."""
+    if unread := state.survey.unread:
+        return [
+            f"{unread[0]} is missing or cannot be read, so it is not known whether a pending downlink contains data of "
+            f"{epu} for this run."
+        ]
+    left_out = [
+        f"Chunk {chunk} of downlink {dl}, which may have them, is left out: {reason}."
+        for dl in state.downlinks
+        for chunk, reason in state.survey.decisions.left_out(dl).items()
+    ]
+    return [f"No pending downlink contains data of {epu} for this run.", *left_out]
 
 
 def _late(state: State, inside: DownlinkId) -> list[str]:
