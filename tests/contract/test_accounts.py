@@ -1,6 +1,5 @@
 """Compare what a chunk should have with what it has, in real jobs: level-0 hours, events, damage, times."""
 
-import os
 import re
 import shutil
 import time
@@ -13,12 +12,10 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import Decisions, What
 from halfpipe.decode import shortfall
 from halfpipe.decode.chunk import Chunk, Gap, Hour, Level0
-from halfpipe.downlink.outstanding import outstanding
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.status.account import account
-from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey
 from halfpipe.words import utc
 from halfpipe_simulator.packet_reader import read_datagrams
@@ -269,39 +266,3 @@ def test_fetched_level_0_gives_the_same_hand_off(site: Site, tmp_path: Path) -> 
     assert "/.context/" in (without.home / "fetched").read_text(), "the merge fetched, too"
     assert not list(without.work.rglob("s0077a*")), "fetched files go when the decoder has ended"
     assert without.outstanding(DL, LATER) == frozenset()
-
-
-def test_a_directory_of_retdefs_that_an_older_one_replaced_is_told_until_its_remedy_ran(site: Site) -> None:
-    """The size is equal, and the times are older: only the content shows that another RetDef was processed."""
-    site.simulate(Scenario(seed=7, downlinks=(DL,)).lpa_run(events=40, rate=0.4))
-    home = site.retdefs / DL
-    prepared = shutil.copytree(home, site.home / "prepared")
-    site.process(DL)
-    retdef, _ = sorted(prepared.iterdir())
-    content = retdef.read_bytes()
-    assert content[-1:] == b"\n"
-    retdef.write_bytes(content[:-1] + b" ")
-    shutil.rmtree(home)
-    prepared.rename(home)
-    for path in (home, home / retdef.name):
-        os.utime(path, (1e9, 1e9))
-    cause = site.causes(DL, 8 * 86400)["retdef-reissued"]
-    assert (cause.verdict, *cause.remedy.do) == (Verdict.ACTION, f"snakemake -F dl={DL}")
-    assert DL in recent(Survey(site.settings, time.time() + 8 * 86400), 7)
-    site.snakemake(*cause.remedy.do[0].split()[1:]).good()
-    assert "retdef-reissued" not in site.causes(DL)
-
-
-def test_a_late_retdef_on_day_eight_is_told_and_processed_by_the_next_turn(site: Site) -> None:
-    site.simulate(Scenario(seed=7, downlinks=(DL,)).lpa_run(events=40, rate=0.4))
-    _, late = sorted((site.retdefs / DL).iterdir())
-    away = late.rename(site.home / late.name)
-    site.process(DL)
-    away.rename(late)
-    day_eight = Survey(site.settings, time.time() + 8 * 86400)
-    one = account(day_eight, DL)
-    assert ("retdef-new" in {cause.code for cause in one.causes}, one.chunks) == (True, (1, 2))
-    assert DL in recent(day_eight, 7)
-    assert outstanding(day_eight.plan, day_eight.now).ready == (DL,)
-    site.process(DL)
-    assert account(Survey(site.settings), DL).chunks == (2, 2)
