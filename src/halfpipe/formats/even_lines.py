@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 BLANK = 32  # bytes up to this one are white space, in text where all bytes below it are newlines
 
-# By number of digits: mask of the bytes to keep in a word of eight that ends with a number.
-_KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
+_BLANK_DIGIT = (ord(" ") - ord("0")) % 256  # a blank, read as a digit
 
 
 class UnevenError(Exception):
@@ -24,22 +23,6 @@ def require(usual: object) -> None:
     """Raise `UnevenError` unless `usual` is true."""
     if not usual:
         raise UnevenError
-
-
-def _pairwise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the numbers in words of eight digits (bytes 0 to 9, not characters).
-
-    The first digit is the lowest byte. Neighbors are combined pairwise: digits to two-digit numbers, these to
-    four-digit numbers, and these to the result.
-    """
-    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-    return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
-
-
-def _not_digits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return 0 for words of eight digits (0 to 9), and another number for all others."""
-    return ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
 
 
 class EvenLines:
@@ -111,26 +94,22 @@ class EvenLines:
         return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
 
     def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64]:
+        """Return the numbers between two positions; a number may begin with blanks."""
         begin += int(np.argmax(self.some[begin:end] > BLANK))
         require(end - begin <= 18)
-        values = np.zeros(self.size, np.uint64)
-        for group, stop in enumerate(range(end, begin, -8)):
-            start = max(begin, stop - 8)
-            if self._same(start, stop):
-                text = self.lines[0, start:stop].tobytes()
-                require(text.isdigit())
-                values += np.uint64(int(text) * 10 ** (8 * group))
-                continue
-            require(stop >= 8)
-            word = np.ndarray(self.size, "<u8", self.lines.data, stop - 8, self.lines.strides[:1])
-            word = (word ^ np.uint64(0x3030303030303030)) & _KEEP[stop - start]
-            wrong = np.uint64(0)
-            if not (self.every[start:stop] & 0x10).all():
-                # A blank has become 0x10. Any other byte with this bit also has one of the lower four bits.
-                blank = word & np.uint64(0x1010101010101010)
-                wrong = word & (blank - (blank >> np.uint64(4)))
-                word ^= blank
-            require(not (_not_digits(word) | wrong).any())
-            values += _pairwise(word) * np.uint64(10 ** (8 * group))
+        varying = begin + int(np.argmin(self.every[begin:end] == self.some[begin:end]))
+        first = self.lines[0, begin:varying].tobytes()
+        digits = np.subtract(self.lines[:, varying:end].T, ord("0"), dtype=np.uint8, order="C")
+        if first:
+            require(first.isdigit())
+        else:
+            blank = digits == _BLANK_DIGIT
+            require(not (blank[1:] > blank[:-1]).any())
+            digits[blank] = 0
+        require(digits.max() <= 9)
+        values = np.full(self.size, int(first or b"0"), np.uint64)
+        for each in digits:
+            values *= np.uint64(10)
+            values += each
         require(int(values.max()) <= highest)
         return values
