@@ -147,7 +147,8 @@ def _level0(
     without = list[Chunk]()
     for chunk, new in chunks:
         arrived = {(hour, apid) for hour, apid, _ in new}
-        hours, gaps = chunk.missing_hours, chunk.gaps
+        hours = chunk.missing_hours
+        gaps = chunk.gaps
         if all((each.hour, each.apid) in arrived for each in hours) and (new or not gaps):
             continue
         gone = decisions.why(What.LEVEL0, Subject(downlink, chunk=chunk.chunk), _holes(chunk))

@@ -39,7 +39,8 @@ def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Inter
     common: list[Interval] = []
     i = j = 0
     while i < len(one) and j < len(other):
-        first, last = max(one[i].first, other[j].first), min(one[i].last, other[j].last)
+        first = max(one[i].first, other[j].first)
+        last = min(one[i].last, other[j].last)
         if first <= last:
             common.append(Interval(first, last))
         if one[i].last < other[j].last:

@@ -44,12 +44,14 @@ def counts_of(events: Events) -> dict[int, str]:
 
 def by_datagram(counts: str) -> dict[int, int]:
     """Return the counts in a text of `counts_of` by datagram number, without datagrams that have no events."""
-    found, number = {}, 0
+    found = {}
+    number = 0
     for word in counts.split():
         if word.endswith(":"):
             number = int(word[:-1])
         else:
-            found[number], number = int(word), number + 1
+            found[number] = int(word)
+            number += 1
     return found
 
 
@@ -106,7 +108,8 @@ def late_and_closed(
     list of tuple, list of tuple
         The late and the closed events: for each delivery its downlink, and the events.
     """
-    late, closed = [], []
+    late = []
+    closed = []
     rows = known.take(np.flatnonzero(inside))
     for downlink, records in recorded.items():
         mine = copies.get(downlink)
@@ -159,7 +162,8 @@ def _delivered_elsewhere(
     All rows are of one APID. `room` is the number of delivered events of each datagram that are not among the other
     rows.
     """
-    left, found = which, list[int]()
+    left = which
+    found = list[int]()
     for events in copies.values():
         open_numbers = [number for number, events_of_it in room.items() if events_of_it > 0]
         if not (open_numbers and len(left)):

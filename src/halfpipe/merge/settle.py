@@ -49,14 +49,10 @@ class KnownDatagrams:
         """
         unique = sorted(set(lines))
         rows = parse_datagrams(unique, source)
-        apids = rows.apid
-        numbers = rows.datagram
-        order = np.lexsort((numbers, apids))  # stable: keeps the order of the lines
-        apids, numbers = apids[order], numbers[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (apids[1:] != apids[:-1]) | (numbers[1:] != numbers[:-1])
-        kept = order[first]
-        return cls(tuple(unique[i] for i in kept), rows[kept])
+        order = np.lexsort((rows.datagram, rows.apid))  # stable: keeps the order of the lines
+        keys = cls((), rows.take(order)).keys
+        kept = order[np.append(True, keys[1:] != keys[:-1])[: len(order)]]
+        return cls(tuple(unique[i] for i in kept), rows.take(kept))
 
     @classmethod
     def together(cls, parts: "Iterable[KnownDatagrams]") -> "KnownDatagrams":

@@ -121,7 +121,8 @@ def undelivered(
     places = settled(segments, limits.min_epus, settle_all=settle_all)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     sequence = known.sequence
-    is_settled, is_taken = inside_any(sequence, places), inside_any(sequence, taken)
+    is_settled = inside_any(sequence, places)
+    is_taken = inside_any(sequence, taken)
     compared = is_taken
     if just is not None and just in recorded:
         compared = is_taken & ~inside_any(sequence, join(recorded[just][-1].spans))
@@ -144,29 +145,6 @@ def undelivered(
     return sorted(found, key=lambda group: (group.first, group.last, group.apid))
 
 
-def closed_books(
-    groups: Iterable[Group], delivered: int, *, is_refused: bool = False, lost: int = 0
-) -> Books:
-    """Return the books of a run.
-
-    Parameters
-    ----------
-    groups
-        The events that are not delivered, from `undelivered`.
-    delivered
-        The number of events in the latest deliveries of all downlinks.
-    is_refused
-        Whether Level-1 would refuse the run. Then its due events count as refused.
-    lost
-        What `lost_events` returns.
-    """
-    accounts = Counter[str]()
-    for group in groups:
-        refused = is_refused and group.kind is NotDelivered.DUE
-        accounts["refused" if refused else str(group.kind)] += group.events
-    return Books(known=delivered + accounts.total() + lost, delivered=delivered, **accounts)
-
-
 def books_of(
     known: Events,
     groups: Sequence[Group],
@@ -175,13 +153,22 @@ def books_of(
     *,
     is_refused: bool = False,
 ) -> Books:
-    """Return the books of a run: those of `closed_books`, with the latest deliveries, and with the lost events.
+    """Return the books of a run.
 
-    The parameters are those of `closed_books` and `lost_events`.
+    Parameters
+    ----------
+    known, groups, latest, copies
+        As for `lost_events`; `groups` are all groups that `undelivered` returns.
+    is_refused
+        Whether Level-1 would refuse the run. Then its due events count as refused.
     """
     delivered = sum(delivery.events for delivery in latest.values())
-    lost = lost_events(known, groups, latest, copies)
-    return closed_books(groups, delivered, is_refused=is_refused, lost=lost)
+    accounts = Counter[str]()
+    for group in groups:
+        refused = is_refused and group.kind is NotDelivered.DUE
+        accounts["refused" if refused else str(group.kind)] += group.events
+    every = delivered + accounts.total() + lost_events(known, groups, latest, copies)
+    return Books(known=every, delivered=delivered, **accounts)
 
 
 def lost_events(
@@ -208,7 +195,8 @@ def lost_events(
         The events of each downlink. A delivery counts an event in the datagram of one of its copies, which need not be
         the datagram in `known`.
     """
-    undelivered, lost = Counter[int](), 0
+    undelivered = Counter[int]()
+    lost = 0
     for group in groups:
         undelivered[group.apid] += group.events
     if any(delivery.counts is None for delivery in latest.values()):
@@ -277,13 +265,14 @@ def _stretches(
     """Cut an unsettled interval into stretches, so that all places of a stretch lack the same data."""
     covered = [one.covers for of_apid in segments.values() for one in of_apid if one.covers]
     edges = {edge for one in covered for edge in (one.first, one.last + 1) if hole.first < edge <= hole.last}
-    firsts = [hole.first, *sorted(edges)]
-    begin, before = hole.first, missing_at(segments, min_epus, hole.first)
-    for first in firsts[1:]:
+    begin = hole.first
+    before = missing_at(segments, min_epus, begin)
+    for first in sorted(edges):
         lacks = missing_at(segments, min_epus, first)
         if lacks != before:
             yield Interval(begin, first - 1), before
-            begin, before = first, lacks
+            begin = first
+            before = lacks
     yield Interval(begin, hole.last), before
 
 

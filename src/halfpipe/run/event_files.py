@@ -60,7 +60,8 @@ class Records:
             stop = min(begin + most, end)
             edges = np.concatenate([[0], np.cumsum(sizes[begin:stop], dtype=np.int64)])
             count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
-            events, places = self.events[begin : begin + count], evt.HEADER_SIZE + edges[:count]
+            events = self.events[begin : begin + count]
+            places = evt.HEADER_SIZE + edges[:count]
             filled = buffer[: evt.HEADER_SIZE + edges[count]]
             self._gather(events, np.diff(edges[: count + 1]), filled, places)
             if latc is not None:

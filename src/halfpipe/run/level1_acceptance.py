@@ -21,7 +21,10 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
         (len(ordered) > MAX_FILES, f"{len(ordered)} event files; Level-1 takes at most {MAX_FILES}"),
     ]
     for file in ordered:
-        (first, last), (begin, end), name, events = file.sequences, file.seconds, file.name, file.events
+        first, last = file.sequences
+        begin, end = file.seconds
+        name = file.name
+        events = file.events
         tests += [
             (events <= 1, f"{name} has {events} event; Level-1 needs at least 2"),
             (last < first, f"{name} ends at sequence {last}, before it begins at {first}"),
@@ -32,7 +35,10 @@ def refusals(files: Iterable[EventFile]) -> list[str]:
             (begin > end, f"{name} ends at second {end}, before it begins at {begin}"),
         ]
     for one, other in pairwise(ordered):
-        last, first, end, begin = one.sequences[1], other.sequences[0], one.seconds[1], other.seconds[0]
+        _, last = one.sequences
+        _, end = one.seconds
+        first, _ = other.sequences
+        begin, _ = other.seconds
         tests += [
             (first <= last, f"{other.name} begins at sequence {first}, and {one.name} ends at {last}"),
             (begin < end, f"{other.name} begins at second {begin}, before {one.name} ends at {end}"),

@@ -27,7 +27,8 @@ def command(settings: Settings, retdef: RetDef, window: tuple[float, float]) -> 
         Times of the earliest and the latest event delivered, Unix UTC seconds.
     """
     words = command_words.magic7(settings, retdef.arch)
-    begin, end = window[0] - PAD_SECONDS, window[1] + PAD_SECONDS
+    begin = window[0] - PAD_SECONDS
+    end = window[1] + PAD_SECONDS
     return words and [*words, "--scid", str(retdef.scid), "-b", f"{begin:.6f}", "-e", f"{end:.6f}", "--lsm"]
 
 

@@ -34,7 +34,8 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.hand_offs import is_handed_off
 from halfpipe.run.merged_chunks import MergedChunk, Placed
 
-SEAL, CHUNKS = b"# SHA-256 of all that follows: ", b"# chunks: "  # the first two lines
+SEAL = b"# SHA-256 of all that follows: "  # the first line
+CHUNKS = b"# chunks: "  # the second line
 MOST_FILES = np.iinfo(Events.row["file"]).max + 1
 
 
@@ -205,7 +206,8 @@ def keep_known(work: Path, downlink: DownlinkId, chunk: ChunkId, runs: Iterable[
     runs
         The runs that the chunk contained before.
     """
-    home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
+    home = work / paths.chunks(downlink)
+    kept = work / paths.replaced(downlink)
     for run in runs:
         with suppress(HalfPipeError, OSError):
             known = [one for one in MergedIndex.read(work, run, downlink).chunks if one.chunk == chunk]

@@ -114,7 +114,8 @@ class OnlineRecord:
 
     def unknown(self, how: str = "") -> Cause:
         """Return the cause of an open attempt; `how` is how the command ended, if this is known from running it."""
-        run, last = self.attempts.id, self.attempts.every[-1]
+        run = self.attempts.id
+        last = self.attempts.every[-1]
         return Cause(
             "online",
             Verdict.ACTION,

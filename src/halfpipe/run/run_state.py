@@ -143,7 +143,8 @@ class KnownRun:
         files: dict[Path, int] | None = None,
     ) -> Self:
         """Read the merged indexes and the deliveries of a run; `new_input` replaces what its downlinks published."""
-        work, run = context.work, context.run
+        work = context.work
+        run = context.run
         recorded = Deliveries(work, run)
         # A downlink whose directory in the run is lost still has its records.
         others = {*begun_downlinks(work, run), *recorded.latest()} - new_input.keys()
@@ -212,7 +213,8 @@ def _published(context: Context, downlink: DownlinkId, recorded: Deliveries) -> 
     StateError
         If the index is damaged or missing, and cannot be rebuilt.
     """
-    work, run = context.work, context.run
+    work = context.work
+    run = context.run
     try:
         return read_published(work, run, downlink, recorded)
     except HalfPipeError as error:
@@ -243,7 +245,8 @@ def rebuild_indexes(settings: Settings, downlink: DownlinkId, output: IO[str]) -
     HalfPipeError
         If the last hand-off cannot be read, or a chunk of it can be neither read nor decoded again.
     """
-    work, rebuilt = settings.paths.work, []
+    work = settings.paths.work
+    rebuilt = []
     last = last_hand_off(work, downlink)
     if last is None or not is_handed_off(work, downlink):
         raise MissingInputError(

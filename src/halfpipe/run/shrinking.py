@@ -2,22 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.decisions import Subject, What, offer
-from halfpipe.errors import HalfPipeError, Remedy, StateError
+from halfpipe.errors import Remedy, StateError
 from halfpipe.formats.idx import Events
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.merge.intervals import join
 from halfpipe.merge.late_events import by_datagram, numbers_inside
 from halfpipe.run.deliveries import CountedSpan, Delivery, EventFile
 from halfpipe.run.merged_chunks import MergedChunk
-from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.run_state import KnownRun
 from halfpipe.words import first_names
 
@@ -127,15 +125,9 @@ def _lost_of_files(before: Delivery, sequence: NDArray[np.uint64]) -> dict[str, 
     return found
 
 
-def smaller_chunks(
-    work: Path, run: RunId, downlink: DownlinkId, products: Sequence[MergedChunk]
-) -> list[str]:
-    """Return the chunks whose products are gone, or smaller than when the downlink was last merged."""
-    try:
-        before = MergedIndex.read(work, run, downlink).chunks
-    except HalfPipeError:
-        return []
-    sizes = {name: file.size for chunk in products for name, file in chunk.files.items()}
+def smaller_chunks(before: Iterable[MergedChunk], now: Iterable[MergedChunk]) -> list[str]:
+    """Return the chunks in `before` whose products are gone or smaller `now`."""
+    sizes = {name: file.size for chunk in now for name, file in chunk.files.items()}
     return [
         chunk.chunk
         for chunk in before
@@ -159,7 +151,8 @@ def refuse_loss(
     subject = Subject(downlink, run=run)
     if not loss or known.context.decisions.why(What.SHRUNK, subject, loss) is not None:
         return loss
-    chunks = smaller_chunks(known.context.work, run, downlink, known.indexes[downlink].chunks)
+    lacking = first_names([f"{events} in {place}" for place, events in places.items()])
+    chunks = smaller_chunks(before.chunks, known.indexes[downlink].chunks)
     where = (
         f"the decoder's output for chunk {', '.join(chunks)} is smaller than before or gone"
         if chunks
@@ -167,7 +160,6 @@ def refuse_loss(
     )
     if known.missing:
         where += f"; not in the merge: {'; '.join(known.missing)}"
-    lacking = first_names([f"{events} in {place}" for place, events in places.items()])
     raise ShrunkError(
         f"run {run} ({run.l1}) of downlink {downlink} would lose {loss} of {before.events} delivered events, which "
         f"Level-1 may have: {lacking}; {where}. Refused: records, stage and hand-off were not changed.",

@@ -13,7 +13,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import by_datagram, counts_of, late_and_closed, not_all_delivered
-from halfpipe.merge.undelivered import Group, NotDelivered, closed_books, lost_events
+from halfpipe.merge.undelivered import Group, NotDelivered, books_of, lost_events
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of
 from tests.support.explained import said_of
@@ -56,9 +56,11 @@ def test_consecutive_datagrams_are_recorded_by_the_first_number() -> None:
 
 def test_the_accounts_of_kinds() -> None:
     groups = [Group(kind, 956, 1, 9, 2**n) for n, kind in enumerate(NotDelivered)]
-    books = closed_books(groups, 100)
+    latest = {FIRST: SimpleNamespace(events=100, counts={})}
+    known = rows([(956, 1, sequence) for sequence in range(34)])
+    books = books_of(known[:31], groups, latest, {})
     assert books == Books(131, 100, waiting=1, due=16, withheld=2, late=4, closed=8)
-    refused = closed_books(groups, 100, is_refused=True, lost=3)
+    refused = books_of(known, groups, latest, {}, is_refused=True)
     assert (refused.waiting, refused.refused, refused.lost, refused.known) == (1, 16, 3, 134)
 
 
