@@ -35,6 +35,7 @@ from halfpipe_simulator.decoder import product
 from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
+from halfpipe_simulator.times import MICROSECONDS
 
 FORM = 4  # increase this if scenes are built differently, so that old ones are not used
 APIDS = (956, 957)
@@ -187,7 +188,7 @@ def _write_run(scene: Scene, number: int) -> None:
     """Write all chunks of one run: for each EPU, pieces with about the same number of datagrams."""
     shape, run = scene.shape, scene.runs[number]
     pieces = shape.downlinks * shape.chunks // len(shape.apids)
-    length = shape.events / RATE * met.MICROSECONDS
+    length = shape.events / RATE * MICROSECONDS
     archive = _Archive(scene.level0) if shape.level0 else None
     spec = Run(
         kind=evt.InfoType.LPA,
@@ -199,7 +200,7 @@ def _write_run(scene: Scene, number: int) -> None:
     )
 
     def piece(datagram: Datagram) -> tuple[int, int]:
-        since = datagram.met - run.met * met.MICROSECONDS
+        since = datagram.met - run.met * MICROSECONDS
         return datagram.apid, min(pieces - 1, int(since / length * pieces))
 
     rng = np.random.default_rng([shape.events, number])
@@ -219,14 +220,14 @@ class _Archive:
     def add(self, batch: Sequence[Datagram], l0key: int) -> None:
         """Append the packets of datagrams to the files of their hours; `l0key` is the key of the delivery."""
         for datagram in batch:
-            apid, hour = datagram.apid, datagram.span[0] // met.MICROSECONDS // archive_hours.HOUR
+            apid, hour = datagram.apid, datagram.span[0] // MICROSECONDS // archive_hours.HOUR
             sequence = self._packets[apid] % packet_reader.COUNTER
             packets = packets_of(datagram.content, apid=apid, seq=sequence, met=datagram.met)
             self._packets[apid] += len(packets)
             if (hour, apid, l0key) not in self._files:
                 home = archive_hours.hour_path(self._root, SCID, hour * archive_hours.HOUR)
                 home.mkdir(parents=True, exist_ok=True)
-                name = packet_reader.file_name(SCID, apid, datagram.met // met.MICROSECONDS, l0key)
+                name = packet_reader.file_name(SCID, apid, datagram.met // MICROSECONDS, l0key)
                 self._files[hour, apid, l0key] = home / name
             with self._files[hour, apid, l0key].open("ab") as out:
                 out.write(b"".join(packets))
@@ -263,7 +264,7 @@ def _write_chunk(
 
 def _retdef(run: RunId, ground: int, apid: int, chunk: ChunkId, l0key: int, span: tuple[int, int]) -> bytes:
     """Return a RetDef of one span, Unix microseconds."""
-    begin, end = (edge / met.MICROSECONDS for edge in span)
+    begin, end = (edge / MICROSECONDS for edge in span)
     return content_of(
         RetDef("LSEP", "/simulated/level0", SCID, run, l0key, chunk, ground, (Span(apid, begin, end),))
     )
@@ -357,8 +358,8 @@ def _write_mission(mission: Mission) -> None:
         of_run = mission.chunks_of(number)
         for run, chunks in of_run.items():
             for chunk in chunks:
-                begin = round(met.met_to_unix(run.met) + 100 * chunk.number) * met.MICROSECONDS
-                span = (begin, begin + 90 * met.MICROSECONDS)
+                begin = round(met.met_to_unix(run.met) + 100 * chunk.number) * MICROSECONDS
+                span = (begin, begin + 90 * MICROSECONDS)
                 text = _retdef(run, GROUND_ID, APIDS[chunk.number % 2], chunk, FIRST_L0KEY + number, span)
                 (home / f"RetDef-{downlink}-{chunk}.xml").write_bytes(text)
         bare[downlink] = {

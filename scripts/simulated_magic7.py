@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from halfpipe.formats import met
+from halfpipe_simulator.times import MICROSECONDS, unix_microseconds
 
 ATTITUDES_PER_SECOND = 5
 ATT = "%s ATT %d %d 0 0 0 1 0.000000 0.000000 0.001097"  # quaternion; radians per second
@@ -22,13 +23,13 @@ ORB = "%s ORB %d %d 6930000.000000 0.000000 0.000000 0.000000 6850.000000 3280.0
 def lines(begin: float, end: float) -> Iterator[str]:
     """Yield the lines from `begin` to `end` (Unix UTC seconds) in order of time, an ATT line first."""
     first, last = (round(met.unix_to_met(edge) * ATTITUDES_PER_SECOND) for edge in (begin, end))
-    times = np.arange(first - 1, last + 2) * (met.MICROSECONDS // ATTITUDES_PER_SECOND)
-    unix = met.unix_microseconds(*np.divmod(times, met.MICROSECONDS)) / met.MICROSECONDS
+    times = np.arange(first - 1, last + 2) * (MICROSECONDS // ATTITUDES_PER_SECOND)
+    unix = unix_microseconds(*np.divmod(times, MICROSECONDS)) / MICROSECONDS
     for at, utc in zip(times.tolist(), unix.tolist(), strict=True):
         if begin <= utc <= end:
-            named = f"{met.utc_datetime(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, met.MICROSECONDS)
+            named = f"{met.utc_datetime(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, MICROSECONDS)
             yield ATT % named
-            if not at % met.MICROSECONDS:
+            if not at % MICROSECONDS:
                 yield ORB % named
 
 

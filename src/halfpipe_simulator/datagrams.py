@@ -13,11 +13,12 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, idx, met
+from halfpipe.formats import evt, idx
 from halfpipe.formats.structured import at_every_byte, joined
 from halfpipe.ids import LPA_APIDS
 from halfpipe_simulator.index_lines import EVENT_LINE
 from halfpipe_simulator.packet_reader import Retrieval
+from halfpipe_simulator.times import MICROSECONDS
 
 MAGIC = b"SIMULATED-LATDG2"
 CHECKSUM_SIZE = 4
@@ -116,7 +117,7 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
         Value for LATC_master of LPA records; None keeps the value in the datagrams.
     """
     rows = joined([row_of(datagram) for datagram in datagrams])
-    rows.utc[:] = unix / met.MICROSECONDS
+    rows.utc[:] = unix / MICROSECONDS
     counts = rows.nevts.astype(np.int64)
     ends = (HEAD + 4 * counts).tolist()
     views = [memoryview(datagram) for datagram in datagrams]

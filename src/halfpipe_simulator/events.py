@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, met
+from halfpipe.formats import evt
+from halfpipe_simulator.times import MICROSECONDS, unix_microseconds
 
 TICKS = 20  # GEM clock, per microsecond (nominal 20 MHz)
 CELL = 16  # bytes of the unit in which the LAT sends event data
@@ -30,12 +31,12 @@ def contexts(times: NDArray[np.int64], sequences: NDArray[np.uint64], startedat:
         Start of the run, MET seconds.
     """
     made = np.zeros(times.size, evt.CONTEXT)
-    seconds, microseconds = np.divmod(times, met.MICROSECONDS)
-    made["ccsds_utc"] = met.unix_microseconds(seconds, microseconds) / met.MICROSECONDS
+    seconds, microseconds = np.divmod(times, MICROSECONDS)
+    made["ccsds_utc"] = unix_microseconds(seconds, microseconds) / MICROSECONDS
     made["run_startedAt"] = startedat
     made["current_timeSecs"], made["previous_timeSecs"] = seconds, seconds - 1
     made["scalers_sequence"] = sequences
-    made["scalers_elapsed"] = elapsed = (times - startedat * met.MICROSECONDS) * TICKS
+    made["scalers_elapsed"] = elapsed = (times - startedat * MICROSECONDS) * TICKS
     made["scalers_livetime"] = elapsed * 92 // 100
     return made
 

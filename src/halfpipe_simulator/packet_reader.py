@@ -20,6 +20,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.files.reading import opened
 from halfpipe.formats import archive_hours, met
 from halfpipe.formats.structured import at_every_byte, joined, layout
+from halfpipe_simulator.times import MICROSECONDS, unix_microseconds
 
 HEADER_SIZE = 16
 ROUNDING = 16
@@ -179,7 +180,7 @@ def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
     """Return the spans in whole microseconds, sorted, with overlapping ones joined; shape (n, 2)."""
     joined: list[list[int]] = []
     for begin, end in sorted(
-        (round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS)) for begin, end in spans
+        (round(begin * MICROSECONDS), round(end * MICROSECONDS)) for begin, end in spans
     ):
         if joined and begin <= joined[-1][1]:
             joined[-1][1] = max(joined[-1][1], end)
@@ -253,7 +254,7 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
         possible = np.flatnonzero(
             (heads["seconds"] >= earliest)
             & (heads["seconds"] < latest)
-            & (heads["microseconds"] < met.MICROSECONDS)
+            & (heads["microseconds"] < MICROSECONDS)
             & (size % ROUNDING == 0)
             & (heads["pad"] < ROUNDING)
             & (heads["pad"] <= size - HEADER_SIZE)
@@ -261,8 +262,8 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
         heads, rows = heads.take(possible), np.zeros(possible.size, PACKET)
         seconds, microseconds = heads["seconds"].astype(np.int64), heads["microseconds"].astype(np.int64)
         rows["offset"], rows["size"], rows["pad"] = at[possible], size[possible], heads["pad"]
-        rows["met"] = seconds * met.MICROSECONDS + microseconds
-        rows["unix"] = met.unix_microseconds(seconds, microseconds)
+        rows["met"] = seconds * MICROSECONDS + microseconds
+        rows["unix"] = unix_microseconds(seconds, microseconds)
         rows["flags"], rows["count"] = heads["sequence"] >> 14, heads["sequence"] & (COUNTER - 1)
         found.append(rows)
         if isinstance(data, mmap.mmap):  # a second read comes from the page cache

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, idx, met
+from halfpipe.formats import evt, idx
 from halfpipe.ids import RunId
 from halfpipe_simulator.datagrams import encode
 from halfpipe_simulator.events import bodies, contexts
 from halfpipe_simulator.packets import PACKET_SPACING, packet_count
+from halfpipe_simulator.times import MICROSECONDS, unix_microseconds
 
 SCID = 77
 GROUND_ID = 0x770100
@@ -125,7 +126,7 @@ class Datagram:
         """Unix UTC microseconds of the first and the last packet."""
         last = self.met + (self.packets - 1) * PACKET_SPACING
         times = np.array([self.met, last])
-        begin, end = met.unix_microseconds(times // met.MICROSECONDS, times % met.MICROSECONDS).tolist()
+        begin, end = unix_microseconds(times // MICROSECONDS, times % MICROSECONDS).tolist()
         return begin, end
 
 
@@ -190,8 +191,8 @@ def _event_times(
     rng: np.random.Generator, spec: Run, run: RunId
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
     """Return MET microseconds, sequence and index of the EPU for each event of a run, in order."""
-    steps = rng.exponential(met.MICROSECONDS / spec.rate, spec.events)
-    times = run.met * met.MICROSECONDS + 100_000 + np.cumsum(np.maximum(steps, 1)).astype(np.int64)
+    steps = rng.exponential(MICROSECONDS / spec.rate, spec.events)
+    times = run.met * MICROSECONDS + 100_000 + np.cumsum(np.maximum(steps, 1)).astype(np.int64)
     # Sequences have gaps, because the trigger system also counts events that the filters reject.
     increments = rng.integers(1, 6, spec.events).astype(np.uint64)
     increments[0] = 0

@@ -31,6 +31,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator import packet_reader
 from halfpipe_simulator.packets import PACKET_SPACING, packets_of
 from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run_datagrams
+from halfpipe_simulator.times import MICROSECONDS, unix_microseconds
 
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 FIRST_L0KEY = 1081721
@@ -177,7 +178,7 @@ class Scenario:
             own = list(run_datagrams(rng, spec, RunId.from_met(startedat), number))
             deliver(rng, spec, own)
             datagrams += own
-            startedat = max(d.met for d in own) // met.MICROSECONDS + _GAP_BETWEEN_RUNS
+            startedat = max(d.met for d in own) // MICROSECONDS + _GAP_BETWEEN_RUNS
         return datagrams
 
     def _chunks(self, datagrams: list[Datagram]) -> list[Chunk]:
@@ -209,8 +210,8 @@ class Scenario:
                     if place == datagram.lost_packet:
                         continue
                     for _ in range(1 + (place in datagram.repeated)):
-                        at = divmod(datagram.met + place * PACKET_SPACING, met.MICROSECONDS)
-                        hour = int(met.unix_microseconds(*at)) // met.MICROSECONDS // archive_hours.HOUR
+                        at = divmod(datagram.met + place * PACKET_SPACING, MICROSECONDS)
+                        hour = int(unix_microseconds(*at)) // MICROSECONDS // archive_hours.HOUR
                         key = _l0key(downlink) + place % self.l0keys
                         files[hour, datagram.apid, key].append((at[0], packet))
         for (hour, apid, key), of_file in files.items():
@@ -228,7 +229,7 @@ class Scenario:
             l0key=_l0key(self.downlinks.index(chunk.downlink)),
             chunk=chunk.number,
             gndid=GROUND_ID + number,
-            spans=(Span(chunk.apid, chunk.begin / met.MICROSECONDS, chunk.end / met.MICROSECONDS),),
+            spans=(Span(chunk.apid, chunk.begin / MICROSECONDS, chunk.end / MICROSECONDS),),
         )
 
 

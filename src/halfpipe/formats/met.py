@@ -10,11 +10,10 @@ from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 EPOCH = 978307200  # Unix UTC of 2001-01-01 00:00:00
 TAI_UTC_AT_EPOCH = 32
-MICROSECONDS = 1_000_000
 
 T = TypeVar("T", float, NDArray[np.float64])
 
@@ -34,20 +33,6 @@ def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.in
     unix_after = np.array(after, np.int64)
     count = np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH
     return unix_after, unix_after - EPOCH + count, np.concatenate([np.zeros(1, np.int64), count])
-
-
-def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> NDArray[np.int64]:
-    """Convert MET, as it is in packets, to Unix UTC in whole microseconds, exactly.
-
-    Parameters
-    ----------
-    met_seconds, microseconds
-        Whole numbers, scalars or arrays of one shape (ground-chain §1, secondary header).
-    """
-    _, met_after, count = _leap_seconds()
-    seconds = np.asarray(met_seconds, np.int64)
-    unix = seconds + EPOCH - count[np.searchsorted(met_after, seconds, side="right")]
-    return np.asarray(unix * MICROSECONDS + np.asarray(microseconds, np.int64))
 
 
 def met_to_unix(met: T) -> T:

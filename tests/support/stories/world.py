@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.formats import archive_hours, evt, met
+from halfpipe.formats import archive_hours, evt
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe_simulator.packet_reader import LENGTH_OFFSET
 from halfpipe_simulator.packets import PACKET_SPACING
 from halfpipe_simulator.runs import SCID, Datagram
 from halfpipe_simulator.scenario import START, Chunk, Scenario
+from halfpipe_simulator.times import MICROSECONDS
 from tests.support import forks
 from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows
@@ -102,7 +103,7 @@ def packets_in(content: bytes) -> Iterator[tuple[int, int]]:
     while begin < len(content):
         end = begin + int.from_bytes(content[begin + 4 : begin + 6]) + LENGTH_OFFSET
         seconds, microseconds = (int.from_bytes(content[begin + at : begin + at + 4]) for at in (6, 10))
-        yield end, seconds * met.MICROSECONDS + microseconds
+        yield end, seconds * MICROSECONDS + microseconds
         begin = end
 
 
@@ -267,7 +268,7 @@ class World:
 
 def _moved(retdef: bytes, name: bytes, time: int, to: int) -> bytes:
     """Return a RetDef whose span begins or ends at another time, microseconds since 1970."""
-    was, now = (b'%s="%d.%06d"' % (name, at // met.MICROSECONDS, at % met.MICROSECONDS) for at in (time, to))
+    was, now = (b'%s="%d.%06d"' % (name, at // MICROSECONDS, at % MICROSECONDS) for at in (time, to))
     assert retdef.count(was) == 1
     return retdef.replace(was, now)
 
