@@ -57,9 +57,9 @@ def source(
     apids = ",".join(str(apid) for apid in sorted({span.apid for span in retdef.spans}))
     try:
         for hour in directories(retdef):
-            incomplete = scratch / "incomplete"
-            incomplete.mkdir(parents=True)
-            words = command_words.filled_in(command, {"hour": hour, "apids": apids, "out": str(incomplete)})
+            out = scratch / hour
+            out.mkdir(parents=True)
+            words = command_words.filled_in(command, {"hour": hour, "apids": apids, "out": str(out)})
             log.info("fetching level-0 of %s: %s", hour, shlex.join(words))
             ended = run(words, ROOT, Log(output), seconds=settings.level0.seconds, whole_group=True)
             if not ended.well:
@@ -67,8 +67,6 @@ def source(
                     f"level-0 of {hour} is not in the archive and cannot be fetched: the command of level0.fetch "
                     f"{ended.how}: {ended.shown}The chunk was not decoded. Fix this, then rerun the command."
                 )
-            (scratch / hour).parent.mkdir(parents=True, exist_ok=True)
-            incomplete.rename(scratch / hour)
         fetched = list_archive(scratch, retdef)
         if archive.missing is None or len(fetched.missing or ()) < len(archive.missing):
             yield scratch, fetched

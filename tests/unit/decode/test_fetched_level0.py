@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import signal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,8 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
-from tests.support.forks import ended, started
 
-# Copies the files of some APIDs of an hour. Files next to it make it fail, wait, die half-way, or outlive its job.
+# Copies the files of some APIDs of an hour. Files next to it make it fail, wait, or die half-way.
 COMMAND = """
 import os, pathlib, shutil, signal, sys, time
 home, hour, out = map(pathlib.Path, sys.argv[1:3] + sys.argv[4:])
@@ -31,9 +28,7 @@ if source.is_dir():
     found = sorted(path for path in source.iterdir() if path.name.startswith(apids))
     for number, path in enumerate(found):
         if number and (home / "dies").exists():
-            os.kill(os.getppid() if (home / "dies").read_text() else os.getpid(), signal.SIGKILL)
-            while (home / "lives on").exists():
-                pathlib.Path(out, str(time.monotonic_ns())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         shutil.copy(path, out)
     if (home / "slow").exists():
         time.sleep(float((home / "slow").read_text()))
@@ -91,18 +86,16 @@ def files_of(root: Path) -> dict[str, list[str]]:
     return {str(hour.relative_to(root)): sorted(file.name for file in hour.iterdir()) for hour in hours}
 
 
-def provided(
-    home: Path, retdef: RetDef, seconds: float = 60.0, scratch: str = "fetched"
-) -> dict[str, list[str]] | None:
+def provided(home: Path, retdef: RetDef, seconds: float = 60.0) -> dict[str, list[str]] | None:
     """Return the files that a decoder of the chunk gets from the copy; None if it reads the archive."""
     archive = list_archive(home / "archive", retdef)
     source = fetched_level0.source(
-        settings(home, seconds), retdef, home / "archive", archive, home / scratch, io.StringIO()
+        settings(home, seconds), retdef, home / "archive", archive, home / "fetched", io.StringIO()
     )
     with source as (root, read):
         assert read.by_name.keys() == list_archive(root, retdef).by_name.keys()
         found = None if root == home / "archive" else files_of(root)
-    assert not (home / scratch).exists()
+    assert not (home / "fetched").exists()
     return found
 
 
@@ -151,29 +144,6 @@ def test_a_bad_command_fails_a_job(empty: Path, retdef: RetDef, harm: str, conte
     assert not (empty / "fetched").exists()
     (empty / harm).unlink()
     assert provided(empty, retdef) == of_apid(empty, retdef)
-
-
-def test_an_hour_has_its_name_only_when_it_is_complete(empty: Path, retdef: RetDef) -> None:
-    """Even if the job is killed, and its command continues to write."""
-    (empty / "lives on").touch()
-    (empty / "dies").write_text("the job")
-    second_file(empty, retdef)
-    assert ended(started(partial(provided, empty, retdef))) == -signal.SIGKILL
-    (empty / "dies").unlink()
-    assert [path.name for path in (empty / "fetched").iterdir()] == ["incomplete"]
-    assert provided(empty, retdef, scratch="of the next attempt") == of_apid(empty, retdef)
-    (empty / "lives on").unlink()
-
-
-def test_jobs_that_need_an_hour_at_the_same_time_do_not_share_it(empty: Path, retdef: RetDef) -> None:
-    (empty / "slow").write_text("0.2")
-
-    def lacks(scratch: str) -> bool:
-        return provided(empty, retdef, scratch=scratch) != of_apid(empty, retdef)
-
-    jobs = [started(partial(lacks, f"job {number}")) for number in range(3)]
-    assert [ended(job) for job in jobs] == [0] * 3
-    assert len(calls(empty)) == 6
 
 
 def test_a_decoder_reads_fetched_hours(empty: Path, simulation: Simulation) -> None:

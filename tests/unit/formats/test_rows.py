@@ -76,12 +76,3 @@ def test_directory_and_missing_file_are_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=f"^{path} cannot be read") as caught:
             read_rows(path, "")
         assert caught.value.remedy.do == (), "what another process writes at this moment is not to be moved"
-
-
-def test_rows_of_another_decoding_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.rows"
-    checksum = write_rows(path, rows(5))
-    other = rows(5)
-    other.events.sequence[0] += 1
-    write_rows(path, other)
-    assert refused(path, checksum)

@@ -98,21 +98,11 @@ def test_a_hand_off_during_a_look_is_not_damaged(tmp_path: Path, monkeypatch: py
     assert hand_offs(tmp_path, DL) == []
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        {"handoff": None},
-        {"handoff": "x"},
-        {"runs": [{"run": "2C2E5787", "named": True}]},
-        {"texts": 1},
-        {"x": 1},
-    ],
-)
-def test_a_record_that_is_not_a_receipt_names_both_copies(tmp_path: Path, harm: dict[str, Any]) -> None:
+def test_a_record_that_is_not_a_receipt_names_both_copies(tmp_path: Path) -> None:
     publish(tmp_path, content(1, RUN))
     series = Series(tmp_path, paths.receipts(DL))
     series.read()
-    series.publish(values(content(2, RUN)) | harm)
+    series.publish(values(content(2, RUN)) | {"handoff": "x"})
     with pytest.raises(DamagedError) as error:
         hand_offs(tmp_path, DL)
     assert all(str(path) in str(error.value) for path in both(tmp_path, 2))

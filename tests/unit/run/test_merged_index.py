@@ -1,6 +1,5 @@
 """The merged index of a run within a downlink, from golden products."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.formats.rows import read_rows, write_rows
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_chunks import File, Placed
@@ -82,31 +80,6 @@ def test_events_exist_while_all_products_exist(multi3: Decoded, tmp_path: Path) 
     assert list(files.values()) == list(range(len(files)))
     next(home.glob("*.evt")).write_bytes(b"")
     assert events_there(tmp_path, RUN, DL, merged, {}) is None
-
-
-def test_rows_of_another_downlink_are_refused_though_their_sizes_are_the_same(
-    multi3: Decoded, tmp_path: Path
-) -> None:
-    """The names of products do not contain the downlink, so a file can be copied to the wrong one."""
-    merged = merge_chunks(multi3, {})[0]
-    home = tmp_path / paths.chunks(DL)
-    home.mkdir(parents=True)
-    for chunk, place in multi3:
-        for name in chunk.files:
-            (place / name).rename(home / name)
-    assert events_there(tmp_path, RUN, DL, merged, {}) is not None
-    path = min(home.glob("*.rows"))
-    (checksum,) = [of for chunk, _ in multi3 for name, of in chunk.rows() if name == path.name]
-    rows = read_rows(path, checksum)
-    size = path.stat().st_size
-    last = rows.lines[-1]
-    digit = last[-1:]
-    other = last[:-1] + (b"8" if digit == b"9" else b"9")
-    write_rows(path, dataclasses.replace(rows, lines=(*rows.lines[:-1], other)))
-    assert path.stat().st_size == size
-    with pytest.raises(FormatError) as caught:
-        events_there(tmp_path, RUN, DL, merged, {})
-    assert caught.value.remedy.do == (f"mv {path} {path}.aside",)
 
 
 def test_published_products_are_kept_when_they_are_replaced(multi3: Decoded, tmp_path: Path) -> None:
