@@ -294,7 +294,6 @@ class Attempt:
             spans=decision.spans,
             files=tuple(made),
             times=(float(utc[0]), float(utc[-1])) if made else None,
-            window=(float(utc.min()), float(utc.max())) if made else None,
             datagrams=decision.datagrams,
             counts=dict(decision.counts),
             chunks=index.chunks,
@@ -305,7 +304,6 @@ class Attempt:
             complete=decision.complete,
             abandoned=planned.abandoned and not decision.complete,
             gaps=decision.gaps,
-            settled=decision.settled,
             moot=planned.moot,
             loss=planned.loss,
             accepted=planned.accepted,
@@ -322,7 +320,6 @@ class Attempt:
             counts=before.counts,
             files=before.files,
             times=before.times,
-            window=before.window,
             counted=before.counted,
             accepted=before.accepted,
         )

@@ -214,10 +214,9 @@ def _put_texts(
             # A separate text, because Level-1 fails on an extra line in a text that it reads, and ignores
             # other texts (ground-chain §6).
             write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
-        windows = [one.delivery.window for one in named if one.delivery.window]
-        if settings.magic7.command is not None and windows:
-            begins, ends = zip(*windows, strict=True)
-            window = (min(begins), max(ends))
+        times = [time for one in named for time in one.delivery.times or ()]
+        if settings.magic7.command is not None and times:
+            window = (min(times), max(times))
             retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0].chunk))
             with replacing(home / paths.text("magic7", downlink)) as out:
                 lines = magic7.write(magic7.command(settings, retdef, window), out, output)

@@ -74,8 +74,6 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
         The sequences of each file series, and the event files. Those of the delivery before, if this one was refused.
     times
         Times of the first and the last event in order of sequence, Unix UTC seconds; None without events.
-    window
-        The earliest and the latest event time, Unix UTC seconds; None without events.
     datagrams, counts
         The datagrams of the run that were known, and the number of delivered events in each, as text for each APID;
         `counts` is None if it is unknown.
@@ -83,7 +81,7 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
         The chunks that were merged, with their products; the seal of the merged index that was made of them.
     brought
         The number of events in these chunks, each once.
-    kind, epus, complete, abandoned, gaps, settled
+    kind, epus, complete, abandoned, gaps
         The run, as the decision describes it (`halfpipe.merge.decision.Decision`).
     moot
         The MOOT key of the run.
@@ -110,7 +108,6 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
     datagrams: dict[int, tuple[tuple[int, int], ...]]
     files: tuple[EventFile, ...] = ()
     times: tuple[float, float] | None = None
-    window: tuple[float, float] | None = None
     counts: dict[int, str] | None = None
     chunks: tuple[MergedChunk, ...] = ()
     index: str = ""
@@ -120,7 +117,6 @@ class Delivery(Stored, frozen=True, tag_field="record", tag="delivery"):
     complete: bool = False
     abandoned: bool = False
     gaps: tuple[tuple[int, int], ...] = ()
-    settled: tuple[Interval, ...] = ()
     moot: MootKey | None = None
     books: Books = Books()
     state: str | None = None

@@ -24,7 +24,7 @@ def command(settings: Settings, retdef: RetDef, window: tuple[float, float]) -> 
     retdef
         Any RetDef of the downlink.
     window
-        Times of the earliest and the latest event delivered, Unix UTC seconds.
+        Times of the first and the last event delivered, Unix UTC seconds.
     """
     words = command_words.magic7(settings, retdef.arch)
     begin = window[0] - PAD_SECONDS

@@ -33,7 +33,6 @@ def delivery(downlink: DownlinkId, *spans: tuple[int, int], **more: Any) -> Deli
         {956: ((0, 9),)},
         tuple(event_file(*span) for span in spans),
         (1.5, 2.5) if spans else None,
-        (1.25, 2.75) if spans else None,
         **more,
     )
 
