@@ -51,7 +51,7 @@ class Table(np.ndarray[tuple[int], np.dtype[np.void]]):
         """Return the parts of the table between row numbers, as views."""
         return [self[begin:end] for begin, end in pairwise([0, *borders.tolist(), len(self)])]
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # numpy does this, but its types do not say that the result is a table
 
         @overload  # type: ignore[override]
         def __getitem__(self, which: Which) -> Self: ...

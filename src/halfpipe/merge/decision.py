@@ -93,19 +93,14 @@ def decide(
     foreign = join(span for records in others.values() for record in records for span in record.spans)
     is_foreign = inside_any(sequence, foreign)
 
-    chosen = is_settled & ~is_foreign
-    if vanished:
-        chosen[:] = False
-    runs = _runs_of(chosen)
-    deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
-    series = series_of(deliverable, places, foreign, own)
-    least = _least(deliverable, series, own, limits)
+    chosen = is_settled & ~is_foreign & (not vanished)
+    deliverable = known if chosen.all() else known.take(np.flatnonzero(chosen))
+    series = series_of(deliverable.sequence, places, foreign, own)
+    least = _least(deliverable.sequence, series, own, limits)
     large = [(a, b) for (a, b), enough in zip(series, least, strict=True) if b - a >= enough]
+    delivered = deliverable
     if len(large) < len(series):
-        numbers = np.flatnonzero(chosen)
-        for (a, b), enough in zip(series, least, strict=True):
-            chosen[numbers[a:b]] = b - a >= enough
-    delivered = _cut_out(known, _runs_of(chosen))
+        delivered = joined([deliverable[:0], *(deliverable[a:b] for a, b in large)])
     sent = delivered.sequence
     cuts = list(pairwise([0, *accumulate(b - a for a, b in large)]))  # `large`, as slices of `delivered`
 
@@ -138,13 +133,6 @@ def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> N
     for first, last in intervals:
         inside[bisect_left(sequence, first) : bisect_right(sequence, last)] = True
     return inside
-
-
-def _runs_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return where `chosen` is true, as half-open slices."""
-    steps = np.flatnonzero(chosen[1:] != chosen[:-1]) + 1
-    edges = [0, *steps.tolist(), len(chosen)]
-    return [(a, b) for a, b in pairwise(edges) if b > a and chosen[a]]
 
 
 def series_of(
@@ -180,13 +168,6 @@ def _least(
     # A series is either completely inside an own span or completely outside.
     again = numbers_inside(sequence[[a for a, _ in series]], join(own)) if series else ()
     return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
-
-
-def _cut_out(events: Events, slices: Sequence[tuple[int, int]]) -> Events:
-    """Return only the events in `slices`, without a copy if there is one slice with at least half of all events."""
-    if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
-        return events[slices[0][0] : slices[0][1]]
-    return joined([events[:0], *(events[a:b] for a, b in slices)])
 
 
 def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> list[tuple[int, int]]:
