@@ -1,6 +1,7 @@
 """Run the benchmarks and print their table: `python -m benchmarks [arguments of pytest]`.
 
-Without arguments, which may select some of them, the table is also written to docs/performance.md, between two markers.
+Without arguments, which may select some of them, the figures with a limit are also written to docs/performance.md,
+between two markers.
 """
 
 import json
@@ -47,9 +48,9 @@ def row(figure: Figure) -> list[str]:
     return [figure.name + against, median, limit]
 
 
-def table(content: Mapping[str, Any]) -> str:
-    """Return the table as Markdown with aligned columns."""
-    rows = [["", "median (range)", "limit"], [], *_rows(content)]
+def table(content: Mapping[str, Any], *, limited: bool = False) -> str:
+    """Return the table as Markdown with aligned columns: all figures, or those with a limit."""
+    rows = [["", "median (range)", "limit"], [], *_rows(content, limited=limited)]
     widths = [max(len(cells[column]) for cells in rows if cells) for column in range(3)]
     lines = []
     for cells in rows:
@@ -58,12 +59,13 @@ def table(content: Mapping[str, Any]) -> str:
     return f"{about(content['machine_info'])}\n\n" + "\n".join(lines) + "\n"
 
 
-def _rows(content: Mapping[str, Any]) -> Iterator[list[str]]:
+def _rows(content: Mapping[str, Any], *, limited: bool) -> Iterator[list[str]]:
     for benchmark in content["benchmarks"]:
         info = benchmark["extra_info"]
-        yield [f"**{info['what']}**", "", ""]
-        for figure in map(Figure.of, info["figures"]):
-            yield row(figure)
+        figures = [figure for figure in map(Figure.of, info["figures"]) if figure.limit or not limited]
+        if figures:
+            yield [f"**{info['what']}**", "", ""]
+            yield from map(row, figures)
 
 
 def about(machine: Mapping[str, Any]) -> str:
@@ -104,10 +106,10 @@ def main() -> int:
     written = [f"--benchmark-json={RESULTS}", storage, "--benchmark-columns=median,min,max,rounds"]
     status = int(pytest.main(["benchmarks", *options, *written, *arguments]))
     if RESULTS.exists():  # after a failure, print the results so far, but do not write the document
-        text = table(json.loads(RESULTS.read_bytes()))
-        sys.stdout.write(text)
+        content = json.loads(RESULTS.read_bytes())
+        sys.stdout.write(table(content))
         if not arguments and not status:
-            DOCUMENT.write_text(put(DOCUMENT.read_text(), text))
+            DOCUMENT.write_text(put(DOCUMENT.read_text(), table(content, limited=True)))
     return status
 
 

@@ -15,7 +15,8 @@ import halfpipe
 from halfpipe.tables.columns import FRAMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from docs import flowchart
+from docs import config_table, flowchart
+from halfpipe import settings
 from halfpipe.causes import registry
 
 project = "HalfPipe"
@@ -34,7 +35,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/*/*.md", "docs/notebooks/*.ipynb", "config/*.md"]
 exclude_patterns = [".*", "build", "demo", "work", "stage", "src", "tests"]
 myst_heading_anchors = 4
-myst_fence_as_directive = ["codes", "mermaid"]
+myst_fence_as_directive = ["codes", "keys", "mermaid"]
 html_theme = "furo"
 html_title = f"HalfPipe {version}"
 html_show_sphinx = html_show_copyright = smartquotes = False
@@ -114,11 +115,21 @@ class Codes(SphinxDirective):
         )
 
 
+class Keys(SphinxDirective):
+    """The tables of the config's keys, made from the settings."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make them."""
+        self.env.note_dependency(settings.__file__)
+        return self.parse_text_to_nodes("\n".join(config_table.table()))
+
+
 def setup(app: Sphinx) -> None:
     """Add what these pages need."""
     app.add_directive("frames", Frames)
     app.add_directive("mermaid", Mermaid)
     app.add_directive("codes", Codes)
+    app.add_directive("keys", Keys)
     app.connect("sphinx-click-process-description", code)
     app.connect("sphinx-click-process-arguments", nameless)
     app.connect("sphinx-click-process-epilog", examples)

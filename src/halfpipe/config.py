@@ -132,9 +132,9 @@ def load(
         raise ConfigError(
             f"{which}, so the working directory is unknown. Name the site's profile: snakemake --profile s3df ..., "
             "halfpipe --profile s3df ..., or once for the shell export SNAKEMAKE_PROFILE=s3df. Or name its config: "
-            "--configfile FILE. config/README.md has every key."
+            "--configfile FILE. halfpipe config --schema describes every key."
         )
-    settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
+    settings: Settings = checked(Settings, raw, sources, "halfpipe config --schema describes every key.")
     if settings.moot.mapping and settings.ledger.url is None:
         raise ConfigError(
             "moot.mapping is true, but ledger.url is null, and the ledger's tables map keys and aliases. Set "

@@ -2,8 +2,8 @@
 
 All other modules of the package may import this one; it imports only causes, ids and errors. `halfpipe.config` reads
 the config files, checks them once in the process that a person started, and writes the result to a file. Jobs read that
-file with `Settings.read`, without the libraries for checking. The docstring below a key is its text in config/README.md
-and in the schema.
+file with `Settings.read`, without the libraries for checking. The docstring below a key is its text in the table of
+keys that `make docs` makes, and in the schema.
 """
 
 import json

@@ -127,7 +127,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     said = str(caught.value)
     assert said.startswith("the configuration cannot be used: ")
     assert all(word in said for word in ("merge.max_events", "merge.min_epus", "unknown key dc"))
-    assert said.endswith("config/README.md has every key with its default.")
+    assert said.endswith("halfpipe config --schema describes every key.")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,12 @@
-"""The table of all keys in config/README.md: ``python -m tests.support.config_table`` rewrites it."""
+"""The table of all keys of the config, for the page that `make docs` makes of config/README.md."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from halfpipe.config import model
-from tests.support.in_process import ROOT
 
 HEAD = ("| key | default | meaning |", "| --- | --- | --- |")
-FILE = ROOT / "config" / "README.md"
-PLACE = re.compile(r"(?<=<!-- keys: begin -->\n)(.*)(?=<!-- keys: end -->)", re.DOTALL)
 
 
 def table() -> Iterator[str]:
@@ -29,7 +25,7 @@ def table() -> Iterator[str]:
     yield from HEAD
     yield from (_row("", key, whole) for key in whole["properties"] if key not in sections)
     for name, section in sections.items():
-        yield from ("", f"## {name}", "", _escaped(section["description"]), "", *HEAD)
+        yield from ("", f"**{name}**: {_escaped(section['description'])}", "", *HEAD)
         for key, part in section["properties"].items():
             yield _row(f"{name}.", key, section)
             kind = part.get("items", {}).get("$ref", "").rpartition("/")[2]
@@ -48,7 +44,3 @@ def _row(of: str, key: str, section: Mapping[str, Any]) -> str:
 def _escaped(text: str) -> str:
     """Return a text in one line, for a cell of Markdown."""
     return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
-
-
-if __name__ == "__main__":
-    FILE.write_text(PLACE.sub(lambda _: "\n" + "\n".join(table()) + "\n\n", FILE.read_text()))
