@@ -231,7 +231,7 @@ def decide(
         before = Decisions.of(series).in_force.get((what, str(subject)))
         if undone and before is None:
             raise UndecidedError(f"{what} of {subject} is not decided, so there is nothing to undo")
-        if before is not None and not undone and before.number == number:
+        if before is not None and not undone and (before.number, before.reason) == (number, reason):
             return False
         try:
             series.publish(values(decision))

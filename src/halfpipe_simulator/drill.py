@@ -1,6 +1,5 @@
 """`halfpipe drill`: an exercise on a simulated site."""
 
-import os
 import secrets
 import shutil
 import time
@@ -30,7 +29,6 @@ from halfpipe_simulator.troubles import BY_NAME, TROUBLES, Ground
 
 FIRST_DAY = datetime(2023, 5, 1, 2, 50, tzinfo=UTC)  # of the data of the first drill
 EVENTS = 300
-SETTLED, LATE = 600.0, 30 * 3600.0  # seconds since the RetDefs of the two downlinks came
 Event = tuple[int, int]
 """Sequence and APID."""
 
@@ -164,11 +162,8 @@ class _Place:
         made = scenario.lpa_run(events=EVENTS, parts=2).write(self.home / "drills" / f"{first}-made")
         assert self.settings.paths.level0 is not None
         shutil.copytree(made.level0, self.settings.paths.level0, dirs_exist_ok=True)
-        for downlink, age in ((first, SETTLED), (second, LATE)):
-            place = self.settings.paths.retdef[0] / downlink
-            shutil.copytree(made.path / "downlinks" / downlink, place)
-            for path in place.iterdir():
-                os.utime(path, (time.time() - age,) * 2)
+        for downlink in (first, second):
+            shutil.copytree(made.path / "downlinks" / downlink, self.settings.paths.retdef[0] / downlink)
         with (self.home / "moot.txt").open("a") as keys:
             keys.write((made.path / "moot.txt").read_text())
         every = (row for runs in made.carried.values() for rows in runs.values() for row in rows)

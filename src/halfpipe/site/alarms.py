@@ -218,18 +218,26 @@ class Alarms:
             messages, sent = due_messages(before, urgent, now, remind_seconds, unknown)
             if messages and not send(self._settings, subject_of(messages), text_of(messages), self._say):
                 return  # the next turn tries again
-            self._forget(decisions.of_kind(What.SEEN), messages)
+            seen = {one: _subject_of(one) for one in decisions.of_kind(What.SEEN)}
+            if self._home == self._settings.paths.work:  # else only the working directory was looked at
+                known = (one for one, of in seen.items() if of not in unknown and of == (only or of))
+                self._forget(known, urgent)
             if sent != before:
                 try:
                     write_told(self._path, sent)
                 except (HalfPipeError, OSError) as error:
                     self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
 
-    def _forget(self, seen: Iterable[Decision], messages: Iterable[Message]) -> None:
+    def _forget(self, seen: Iterable[Decision], urgent: Iterable[tuple[str, Cause]]) -> None:
         """Take back that a person works on problems that changed or are over."""
-        for subject, causes in ((one.subject, one.causes) for one in messages):
-            now = open_problems((subject, cause) for cause in causes)
-            for one in seen:
-                if f"{one.subject} ".startswith(f"{subject} ") and now[one.subject] != one.number:
-                    with suppress(HalfPipeError):  # another turn has done it
-                        decide(self._settings.paths.work, one.what, one.subject, None, OVER, undone=True)
+        now = open_problems(urgent)
+        for one in seen:
+            if now[one.subject] != one.number:
+                with suppress(HalfPipeError):  # another turn has done it
+                    decide(self._settings.paths.work, one.what, one.subject, None, OVER, undone=True)
+
+
+def _subject_of(seen: Decision) -> str:
+    """Return the subject of the messages about a problem that a person has seen."""
+    of, code, *_ = seen.subject.split()
+    return site_subject(code) if of == SITE else of

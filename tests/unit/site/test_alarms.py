@@ -136,6 +136,11 @@ def test_what_a_person_works_on_is_not_repeated_until_it_changes(tmp_path: Path)
     (mail,) = report()
     assert ": over; " in mail
     assert len(report(failed, failed)) == 1, "it comes again"
+    acknowledge(missing(12))
+    Alarms(settings, said, tmp_path / "elsewhere").report([])
+    assert len(Decisions.read(tmp_path).in_force) == 1
+    report(failed, failed)
+    assert Decisions.read(tmp_path).in_force == {}, "no mail had told it"
 
 
 def test_a_clock_that_was_set_back_does_not_stop_reminders() -> None:
