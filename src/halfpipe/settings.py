@@ -380,7 +380,7 @@ class Board(Section):
     """Address of a downlink's stream in Pipeline-II, to which its page links; "{dl}" is the downlink. null: no link."""
     contacts: Mapping[Phase, Text] = field(default_factory=dict)
     """Whom to call if a phase has a problem: a name or number for RetDefs, level-0, decoded, staged, ledger,
-    submitted, taken, job and site; codes.html shows them."""
+    submitted, taken, job and site; codes.html shows them, and messages on a program that crashes twice."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from halfpipe.errors import NOTHING, Remedy
-from halfpipe.process.failure_record import SIGNALS, Failure, by_signal, forget, in_a_line
+from halfpipe.process.failure_record import SIGNALS, Failure, by_signal, in_a_line, written
 from halfpipe.process.programs import answer
 from halfpipe.process.usage import has_ended_well, is_empty
 
@@ -69,6 +69,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         _ended.clear()
         self._given: dict[int, Mapping[str, object]] = {}  # resources, by job
+        self._before: dict[Path, float | None] = {}  # times of failure records of earlier starts, by log
         given = self.common_settings
         # If a user asks for more output, everything is printed.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
@@ -107,7 +108,7 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_INFO:
                 self._given[_of(record, "jobid")] = _of(record, "resources")
                 for log in _paths(_of(record, "log")):
-                    forget(log)
+                    self._before[log] = written(log)
             case LogEvent.JOB_ERROR:
                 log, *of_slurm = _paths(_of(record, "log"))
                 given = self._given.get(_of(record, "jobid"), {})
@@ -127,7 +128,7 @@ class LogHandler(LogHandlerBase):
         """Record why a job failed if the job could not: Slurm ended it, or it was not submitted or not started."""
         # The executor passes the state only in a sentence. Its log of a job is named by the job's id.
         code, words, short = OF_SLURM.get(_state(of_slurm[0].stem) if of_slurm else "", ("", "", ""))
-        recorded = Failure.read(log)
+        recorded = Failure.read(log) if written(log) != self._before.get(log) else None
         why = None
         # Slurm ended the whole group: one of its jobs may have failed for another reason before.
         if code and (recorded is None or recorded.code in ENDED_FROM_OUTSIDE):

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,18 @@ import pytest
 from halfpipe import paths
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
+from halfpipe.errors import LedgerError
 from halfpipe.ids import DownlinkId
+from halfpipe.ledger import database
 from halfpipe.process.failure_record import Failure
 from halfpipe_simulator.scenario import Scenario
 from halfpipe_simulator.troubles import STRAY, TROUBLES, Ground, Trouble, remove_stray
 from tests.support.harness import job_log
-from tests.support.workflow import Site
+from tests.support.workflow import Site, run
 
 FIRST, SECOND = DownlinkId("230401001"), DownlinkId("230401002")
 MOST_WORDS = 40
+CRASHING = "sh -c 'echo cannot open calibration >&2; exit 3'"
 BLOCK = re.compile(r"^[✗!] .*\n(?:  .*\n)*", re.MULTILINE)  # below the table of status
 
 
@@ -82,6 +86,67 @@ def test_a_block_of_few_words_names_a_trouble_and_its_commands_end_it(trouble: T
     ended = site.halfpipe("status")
     assert ended.status == 0, ended.said
     assert of_it not in ended.said
+
+
+def test_a_ledger_that_is_down_is_one_problem_with_one_command(site: Site) -> None:
+    site.process(FIRST, SECOND)
+    site.configure(ledger={"url": "postgresql+psycopg://halfpipe@127.0.0.1:1/halfpipe"})
+    with pytest.raises(LedgerError) as refused:
+        database.Ledger.of(site.settings, waits=()).read(lambda _: None)
+    for downlink in (FIRST, SECOND):
+        job_log(site.work, "ledger", Failure.of(refused.value), downlink)
+    told = site.told("status")
+    (action,) = [cause for cause in told["site"] if cause["verdict"] == "action"]
+    assert (action["code"], "2 downlinks wait" in action["text"]) == ("ledger", True)
+    assert action["do"] == f"snakemake {FIRST}/ledger.json {SECOND}/ledger.json"
+    of_downlinks = [cause for one in told["downlinks"] for cause in one["causes"]]
+    assert {cause["verdict"] for cause in of_downlinks} == {"note"}
+    assert not [cause for cause in of_downlinks if cause["code"] == "ledger" and cause["do"]]
+    site.configure(ledger={"url": "built-in"})
+    site.snakemake(*action["do"].split()[1:]).good()
+    assert "ledger" not in {
+        cause["code"] for one in site.told("status")["downlinks"] for cause in one["causes"]
+    }
+
+
+def test_a_full_disk_turns_the_light_of_the_board(site: Site) -> None:
+    board = site.home / "board"
+    site.configure(board={"dir": str(board)})
+    site.stage.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "halfpipe-test", str(site.stage)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is refused")
+    try:
+        assert site.snakemake(f"dl={FIRST}").status == 1
+        site.halfpipe("board")
+        assert re.search(r'<li class="a"><i>.</i> disk .*disk-full', (board / paths.BOARD).read_text())
+        subprocess.run(["mount", "-o", "remount,size=64m", str(site.stage)], check=True)
+        site.process(FIRST)
+        site.halfpipe("board")
+        assert re.search(r'<li class="g"><i>.</i> disk ', (board / paths.BOARD).read_text())
+    finally:
+        subprocess.run(["umount", "-l", str(site.stage)], check=True)
+
+
+def test_a_decoder_that_crashes_each_time_is_reported_instead_of_repeated(site: Site) -> None:
+    site.configure(board={"contacts": {"decoded": "R. Doe"}})
+    site.configure(decoder={"command": CRASHING})
+    site.snakemake(f"dl={SECOND}")
+    first = site.told("status")["downlinks"][0]["causes"][0]
+    assert first["do"] == f"snakemake dl={SECOND}"
+    ended = site.snakemake(f"dl={SECOND}")
+    second = site.told("status")["downlinks"][0]["causes"][0]
+    assert second["text"] == first["text"]
+    assert second["since"] == first["since"], "it began with the first failure"
+    assert "2 times in a row" in second["first"]
+    assert "R. Doe" in second["first"]
+    assert second["do"] in ended.said
+    mail, page = site.halfpipe("unattended").said, site.halfpipe("explain", SECOND).said
+    assert "3 times in a row" in mail
+    assert "3 times in a row" in page
+    assert run(["sh", "-c", f"cd {site.home} && {second['do']}"]).status == 0
+    listed = run(["sh", "-c", f"tar -tzf {site.home}/{SECOND}-*.tar.gz"]).said.split()
+    assert f"{SECOND}/RetDef-{SECOND}-00001.xml" in listed
 
 
 def test_a_command_that_fails_names_no_failure_of_an_earlier_one(site: Site) -> None:

@@ -114,7 +114,8 @@ def test_a_downlink_that_fails_stops_no_other_and_is_reported_until_it_is_read(o
     assert json.loads(vouched.read_text())["chunk"] == "00001"
     status, said = unattended(site)
     assert site.receipt(FIRST).receipt.downlink == FIRST
-    assert (status, said.splitlines()[0]) == (0, f"HalfPipe: downlink {FIRST}: over")
+    assert (status, said.splitlines()[0]) == (0, f"HalfPipe: downlink {FIRST}: decoder: over")
+    assert said.endswith("  decoder decode_chunk 00001, 00002\n")
     assert unattended(site, "--timer") == (0, "")
     last = json.loads((site.work / "logs" / "unattended" / "last.json").read_text())
     assert last["status"] == 0

@@ -225,7 +225,7 @@ def _run(
     _log.info("chunk %s: starting the decoder: %s", retdef.chunk, shlex.join(words))
     ending = run(words, ROOT, Log(log, decoder_log.add))
     if ending.status is None:
-        raise DecoderError(f"{words[0]}: {ending.how}. Check decoder.command in the config.")
+        raise DecoderError(f"{words[0]}: {ending.how}.", Remedy(first="Check decoder.command in the config"))
     if not ending.well:
         killed = Failure.by_signal(signal.SIGKILL).code if ending.status == -signal.SIGKILL else None
         raise DecoderError(

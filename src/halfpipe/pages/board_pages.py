@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from halfpipe import paths
 from halfpipe.causes import PHASES, Cause, Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
@@ -169,13 +170,14 @@ def _site(survey: Survey, found: Overview) -> dict[str, object]:
         "ledger": "answers" if survey.settings.ledger.url else "none",
         "timer": "none" if turn is None else "last turn not good" if turn.status else "last turn good",
     }
+    of_disks = [cause for one in found.accounts for cause in one.causes if cause.code == DISK_FULL]
     return {
         "headline": headline[0].upper() + headline[1:],
         "needs_action": found.needs_action,
         "site": found.site,
         "downlinks": len(found.accounts),
         "last_retdef": survey.last_retdef,
-        "lights": [(name, light(name, found.site), texts[name]) for name in LIGHTS],
+        "lights": [(name, light(name, [*found.site, *of_disks]), texts[name]) for name in LIGHTS],
     }
 
 

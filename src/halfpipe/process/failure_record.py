@@ -14,12 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from msgspec.structs import replace
+
 from halfpipe import paths
 from halfpipe.errors import NOTHING, FormatError, HalfPipeError, Remedy
 from halfpipe.files import typed
 from halfpipe.files.advice import DISK_FULL, SMALL_FILE, NoRoomError, disk_full, free_space, sentence, size
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
+from halfpipe.files.reading import modified
 from halfpipe.files.typed import Stored
 
 SIGNALS: Mapping[int, tuple[str, str]] = {
@@ -32,6 +35,7 @@ SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
     signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
 }
+CRASHES = {"decoder", "crashed", "defect"}  # codes of programs that fail, rather than of their surroundings
 FILE_NAMES = re.compile(r"(/[^\s'\":]+)")  # absolute paths in a message
 SIGNALLED = 128  # exit status after a signal, minus the signal's number
 
@@ -53,6 +57,10 @@ class Failure(Stored, frozen=True):
         Python's traceback of a defect, because there may be no log.
     place, needed
         For a full disk: its mount point, empty if unknown, and the bytes for which there was no room.
+    times, since
+        How often the job has failed in a row with this code; and when it first did, Unix seconds, if more than once.
+    contact
+        Who gets a report, because rerunning does not help; empty if it may help.
     """
 
     code: str
@@ -62,6 +70,9 @@ class Failure(Stored, frozen=True):
     trace: str = ""
     place: str = ""
     needed: int = 0
+    times: int = 1
+    since: float = 0.0
+    contact: str = ""
 
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
@@ -120,6 +131,18 @@ class Failure(Stored, frozen=True):
         except (OSError, FormatError) as error:
             return cls.of(error)
 
+    def after(self, before: Self | None, contact: str) -> Self:
+        """Return this failure of a job as the next one after `before`, the failure of its last start.
+
+        If a program crashes again, and its error names no remedy, a person sends it to `contact`.
+        """
+        if before is None or before.code != self.code:
+            return self
+        is_unexplained = self.code in CRASHES and self.remedy == NOTHING
+        return replace(
+            self, times=before.times + 1, since=before.since, contact=contact if is_unexplained else ""
+        )
+
     def write(self, log: Path) -> bool:
         """Write the record, completely or not at all; return whether that worked, because a disk may be full."""
         with suppress(HalfPipeError, OSError):
@@ -133,10 +156,17 @@ def by_signal(number: int) -> str:
     return SIGNALS[number][1] if number in SIGNALS else f"killed by signal {number}"
 
 
-def forget(log: Path) -> None:
-    """Remove the record of the job with this log, because the job starts again."""
+def written(log: Path) -> float | None:
+    """Return when the record of the job with this log was written, Unix seconds; None without one."""
+    return modified(str(log.with_suffix(paths.FAILURE_SUFFIX)))
+
+
+def forget(log: Path) -> Failure | None:
+    """Remove the record of the job with this log, because the job starts again; return what it contained."""
+    before, when = Failure.read(log), written(log)
     with suppress(OSError):
         log.with_suffix(paths.FAILURE_SUFFIX).unlink()
+    return replace(before, since=before.since or when or 0.0) if before else None
 
 
 def in_a_line(text: str) -> str:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from halfpipe.causes import Phase
+from halfpipe.causes.registry import OF_RULE
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import heartbeat, leases
 from halfpipe.files.advice import advice
@@ -59,15 +61,19 @@ def run(
     command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
     with prepared(logging.WARNING if arguments.log else logging.INFO) as terminal:
         output = _log_to(arguments.log) if arguments.log else sys.stderr
+        before, contact = None, "the maintainers"
         try:
             if arguments.log is not None:
-                failure_record.forget(arguments.log)
+                before = failure_record.forget(arguments.log)
                 log.info("%s", command)
             settings = Settings.read(arguments.settings)
+            if arguments.log is not None:
+                phase = OF_RULE.get(arguments.log.stem.partition("-")[0], Phase.JOB)
+                contact = settings.board.contacts.get(phase, contact)
             with usage.recorded(arguments.log):
                 job(settings, arguments, output)
         except (Exception, SystemExit) as error:
-            why = failure_record.Failure.of(error, command)
+            why = failure_record.Failure.of(error, command).after(before, contact)
             if arguments.log is not None and why.write(arguments.log) and leases.HEAD_VARIABLE in os.environ:
                 terminal.setLevel(logging.CRITICAL)  # the head reports it
             if isinstance(error, SystemExit):

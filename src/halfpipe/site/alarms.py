@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
 from pathlib import Path
-from textwrap import shorten
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -51,12 +50,16 @@ class Occasion(IntEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """A message about one subject, a downlink or a problem of the site; without causes the problem is over."""
+    """A message about one subject, a downlink or a problem of the site; without causes the problem is over.
+
+    `before` are the facts of the causes in the last message.
+    """
 
     occasion: Occasion
     subject: str
     causes: tuple[Cause, ...]
     since: float
+    before: Sequence[str] = ()
 
 
 def due_messages(
@@ -93,7 +96,7 @@ def due_messages(
         if subject not in by_subject and subject in unknown:
             state[subject] = sent
         elif subject not in by_subject:
-            messages.append(Message(Occasion.OVER, subject, (), sent.since))
+            messages.append(Message(Occasion.OVER, subject, (), sent.since, sent.facts))
     for subject, causes in by_subject.items():
         facts = sorted(cause.facts for cause in causes)
         first = min(cause.since or now for cause in causes)
@@ -118,17 +121,26 @@ def site_subject(code: str) -> str:
     return f"{SITE} {code}"
 
 
+def _is_of_site(subject: str) -> bool:
+    """Tell whether a subject is a problem of the site; then its name has the code."""
+    return " " in subject
+
+
 def _name(subject: str) -> str:
     of, _, code = subject.partition(" ")
     return f"the site ({code})" if code else f"downlink {of}"
 
 
 def subject_of(messages: Sequence[Message]) -> str:
-    """Return the subject of a mail with these messages: the most interesting one in words."""
+    """Return the subject of a mail with these messages: the most interesting one, by its code and its reason."""
     first = min(messages, key=lambda message: message.occasion)
     more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
-    text = f"HalfPipe: {_name(first.subject)}: {first.causes[0].text if first.causes else 'over'}"
-    return shorten(text, MOST_IN_SUBJECT - len(more), placeholder="…") + more
+    codes = [cause.code for cause in first.causes] or [facts.split()[0] for facts in first.before]
+    named = [] if _is_of_site(first.subject) else codes[:1]
+    said = first.causes[0].text.removeprefix(f"{first.causes[0].failed}: ") if first.causes else "over"
+    text = ": ".join(["HalfPipe", _name(first.subject), *named, said])
+    most = MOST_IN_SUBJECT - len(more)
+    return (text if len(text) <= most else f"{text[: most - 1]}…") + more
 
 
 def text_of(messages: Sequence[Message]) -> str:
@@ -143,6 +155,8 @@ def text_of(messages: Sequence[Message]) -> str:
             Occasion.OVER: f": over; it began {since}",
         }[message.occasion]
         lines.append(f"{_name(message.subject)}{what}")
+        if not message.causes and not _is_of_site(message.subject):
+            lines += [f"  {facts}" for facts in message.before[:MOST_CAUSES]]
         for cause in message.causes[:MOST_CAUSES]:
             lines += [f"  {cause.text}", *(f"    {line}" for line in cause.lines)]
         if len(message.causes) > MOST_CAUSES:

@@ -177,7 +177,7 @@ class Batches:
                 continue
             log = work / record(dl)
             if is_made(str(log.with_suffix(paths.FAILURE_SUFFIX)), begun) and (why := Failure.read(log)):
-                if why != before and why.code not in LEFT | {DISK_FULL}:
+                if why.text != before.text and why.code not in LEFT | {DISK_FULL}:
                     self._equal = [*(one for one in self._equal if one.code == why.code), why]
                 self.ends[dl] = why
         if len(self._equal) >= EQUAL:

@@ -178,7 +178,8 @@ class Turn:
             if one.state.startswith("in progress"):
                 unknown.add(one.downlink)
             own = failed.get(one.downlink)
-            if own and (own.code == LATE or not any(cause.verdict is Verdict.ACTION for cause in one.causes)):
+            is_told = any(cause.verdict is Verdict.ACTION or cause.failed for cause in one.causes)
+            if own and (own.code == LATE or not is_told):
                 causes.append((one.downlink, own))
             causes += [(one.downlink, cause) for cause in one.causes]
         self.alarms.report(causes, unknown)

@@ -1,6 +1,7 @@
 """Why jobs failed, from the records beside their logs."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,13 +9,15 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.errors import HalfPipeError, LockedError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import size
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
+from halfpipe.process import failure_record
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.usage import has_ended_well, is_empty
+from halfpipe.version import __version__
 from halfpipe.words import count, first_names, grouped, shortened
 
 LINES_OF_A_LOG = 8
@@ -74,6 +77,17 @@ class FailedJob:
         return self.log.stem.removeprefix(self.rule).removeprefix("-")
 
     @property
+    def archive(self) -> str:
+        """The command that collects what the maintainers of its program need."""
+        work, dl = self.log.parents[2], self.log.parent.name
+        files = [
+            str(each.relative_to(work)) for each in (self.log, self.log.with_suffix(paths.FAILURE_SUFFIX))
+        ]
+        if self.rule == "decode_chunk":
+            files.append(paths.retdef(dl, self.ids))
+        return shlex.join(["tar", "-czf", f"{dl}-{self.log.stem}.tar.gz", "-C", str(work), *files])
+
+    @property
     def text(self) -> str:
         """The reason, shortened to fit on a screen."""
         return shortened(self.why.text, LETTERS_OF_A_CAUSE)
@@ -84,9 +98,8 @@ def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     why = Failure.read(log) or (UNSEEN if has_ended_well(log) else unsaid)
     if why is KILLED:  # a full disk may have prevented the record
         why = why.unless_full(log)
-    written = modified(str(log))
-    ended = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or written or 0.0
-    return FailedJob(rule, log, why, ended, written is not None)
+    logged = modified(str(log))
+    return FailedJob(rule, log, why, failure_record.written(log) or logged or 0.0, logged is not None)
 
 
 def refused(work: Path, target: str, error: HalfPipeError) -> FailedJob:
@@ -156,12 +169,22 @@ def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
     if needed := sum(job.why.needed for job in jobs):
         text += f"; {size(needed)} needed for {count(len(jobs), 'job')}"
     # Jobs after the receipt have their own command.
-    if first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
+    if contact := first.why.contact:
+        times = max(job.why.times for job in jobs)
+        to_do = f"It has failed {times} times in a row, so do not rerun it. Send this archive to {contact}, with the"
+        remedy = Remedy(first.archive, first=f"{to_do} version: HalfPipe {__version__}")
+    elif first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
     logs = [str(job.log) for job in jobs if job.has_log] or [str(first.log.with_suffix(paths.FAILURE_SUFFIX))]
     log = logs[0] + (f" (and {len(logs) - 1} more)" if logs[1:] else "")
     return Cause(
-        first.why.code, Verdict.ACTION, f"{named}: {text}", remedy, first.ended or None, named, log=log
+        first.why.code,
+        Verdict.ACTION,
+        f"{named}: {text}",
+        remedy,
+        first.why.since or first.ended or None,
+        named,
+        log=log,
     )
 
 

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import SITE, What
 from halfpipe.downlink.closed import write_closed
@@ -75,9 +76,24 @@ def overview(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
     of_site = (*site_troubles(survey, {one.downlink: one.at_level1 for one in accounts if one.at_level1}),)
+    of_site = tuple(_with_waiting(cause, accounts) for cause in of_site)
     with suppress(HalfPipeError):  # the site has this as a cause
         of_site = survey.decisions.seen(SITE, of_site)
     return Overview(tuple(worst_first), of_site)
+
+
+def _with_waiting(cause: Cause, accounts: Iterable[Account]) -> Cause:
+    """Return a cause of the site; if downlinks wait for the ledger, it needs action, with the command for them."""
+    if cause.code != "ledger":
+        return cause
+    waiting = [one.downlink for one in accounts for each in one.causes if each.failed == cause.code]
+    if not waiting:
+        return cause
+    do = ["snakemake", *map(paths.loaded, sorted(waiting))]
+    text = (
+        f"{cause.text}; {count(len(waiting), 'downlink')} {'waits' if len(waiting) == 1 else 'wait'} for it"
+    )
+    return replace(cause, verdict=Verdict.ACTION, text=text, remedy=cause.remedy.but(do=[" ".join(do)]))
 
 
 def known(survey: Survey) -> list[DownlinkId]:

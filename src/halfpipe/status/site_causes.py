@@ -16,7 +16,7 @@ from halfpipe.downlink.plan import CLOCK_SECONDS
 from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
-from halfpipe.files.advice import sentence
+from halfpipe.files.advice import DISK_FULL, sentence
 from halfpipe.files.reading import sha256
 from halfpipe.files.typed import Stored, read_stored, write_stored
 from halfpipe.ids import DownlinkId
@@ -36,7 +36,7 @@ EXAMINE = Remedy("halfpipe doctor")
 NONE: Mapping[DownlinkId, str] = {}
 # What an operator looks at first, each with the codes of its causes.
 LIGHTS = {
-    "disk": {"disk-low"},
+    "disk": {"disk-low", DISK_FULL},
     "mounts": {"not-mounted", "stage-foreign", "restored", "damaged", "file-system"},
     "ledger": {"ledger", "ledger-lacks", "ledger-foreign"},
     "timer": {"unattended-stopped", "silence"},

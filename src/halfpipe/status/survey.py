@@ -143,6 +143,13 @@ class Survey:
         return Standing(last, old)
 
     @cached_property
+    def is_ledger_down(self) -> bool:
+        """Whether the ledger cannot be read now."""
+        from halfpipe.ledger.check import site_troubles  # noqa: PLC0415 - the library of the database
+
+        return any(cause.code == "ledger" for cause in site_troubles(self.settings, {}))
+
+    @cached_property
     def deliveries(self) -> Callable[[RunId], Deliveries]:
         """Reads the deliveries of a run, and keeps them, because the run's downlinks follow each other."""
         return lru_cache(partial(Deliveries, self.work, only_look=True))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import snakemake_executor_plugin_halfpipe as executor
@@ -20,7 +21,7 @@ from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
-from halfpipe.process.failure_record import Failure
+from halfpipe.process.failure_record import Failure, forget
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
 from tests.support.harness import failure_code
@@ -223,14 +224,29 @@ def test_what_sbatch_prints_names_the_key_to_correct_or_passes() -> None:
     assert executor.key_for("Unspecified error") == executor.UNKNOWN
 
 
-@pytest.mark.parametrize("dryrun", [False, True])
-def test_a_new_start_removes_the_record_but_a_dry_run_does_not(dryrun: bool, tmp_path: Path) -> None:
-    head = plugin.LogHandler(common(dryrun=dryrun), None)
+def test_the_record_of_an_earlier_start_does_not_count(head: plugin.LogHandler, tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     Failure("decoder", "it failed").write(log)
+    os.utime(log.with_suffix(paths.FAILURE_SUFFIX), (1, 1))
     log_event(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources={})
-    head.close()
-    assert (Failure.read(log) is None) is not dryrun
+    failing(head, log)
+    assert failure_code(log) == "executor"
+
+
+def test_failures_in_a_row_are_counted_and_a_crash_is_reported(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    crash = Failure("decoder", "it crashed at 0x7f01")
+    crash.after(forget(log), "R. Doe").write(log)
+    os.utime(log.with_suffix(paths.FAILURE_SUFFIX), (1000, 1000))
+    for times in (2, 3):
+        again = Failure("decoder", f"it crashed at {times}").after(forget(log), "R. Doe")
+        assert (again.times, again.since, again.contact) == (times, 1000, "R. Doe")
+        again.write(log)
+    other = Failure("memory", "it needed more").after(forget(log), "R. Doe")
+    assert (other.times, other.contact) == (1, "")
+    assert Failure.read(log) is None
+    for may_help in (Failure("killed", "it was killed"), replace(crash, remedy=Remedy(first="mount it"))):
+        assert may_help.after(may_help, "R. Doe").contact == ""
 
 
 @pytest.mark.workflow

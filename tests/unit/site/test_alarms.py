@@ -154,15 +154,22 @@ def test_a_mail_begins_with_what_is_new() -> None:
     messages = [
         Message(Occasion.LASTS, "230401001", (CAUSES[2],), 0.0),
         Message(Occasion.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
-        Message(Occasion.OVER, "230401003", (), 0.0),
+        Message(Occasion.OVER, "230401003", (), 0.0, ["decoder decode_chunk 00001"]),
     ]
-    assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
+    assert subject_of(messages) == (
+        "HalfPipe: downlink 230401002: failed: decode_chunk 00001: bad (and 2 more)"
+    )
     assert len(subject_of([Message(Occasion.NEW, "230401001", many, 0)])) <= 100
-    assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
+    long = Cause("decoder", Verdict.ACTION, f"decode_chunk 1: {'/long' * 30}", failed="decode_chunk 1")
+    begin = "HalfPipe: downlink 230401001: decoder: /long/long"
+    assert subject_of([Message(Occasion.NEW, "230401001", (long,), 0)]).startswith(begin)
+    assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: decoder: over"
+    of_site = Message(Occasion.OVER, site_subject("ledger"), (), 0.0, ["ledger"])
+    assert subject_of([of_site]) == "HalfPipe: the site (ledger): over"
     assert text_of(messages) == (
         "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
         "downlink 230401002\n  decode_chunk 00001: bad\n    do this\n  receipt: bad\n    do this\n"
-        "downlink 230401003: over; it began 1970-01-01 00:00:00 UTC"
+        "downlink 230401003: over; it began 1970-01-01 00:00:00 UTC\n  decoder decode_chunk 00001"
     )
     text = text_of([Message(Occasion.NEW, "230401001", many, 0)])
     assert (text.count("yy "), "and 2 more" in text) == (MOST_CAUSES, True)

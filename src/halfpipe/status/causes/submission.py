@@ -7,7 +7,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import HOUR, how_to_roll_back, simulated, unsettled
 from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, differences
-from halfpipe.errors import HalfPipeError, Remedy, rerun
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy, rerun
 from halfpipe.process.attempts import Attempts, By, Outcome
 from halfpipe.run.hand_offs import HandOff
 from halfpipe.status.failed_jobs import failures
@@ -22,7 +22,13 @@ def level1_causes(of: DownlinkFacts) -> Iterator[Cause]:
         # The present state of the stage explains a submission that was refused because of the stage.
         explains = {cause.code for cause in found} & {FOREIGN, GONE}
         late = failures(of.id, of.jobs, of.lease, of.receipt_time)
-        yield from (cause for cause in late if not (explains and cause.code == DIFFERS))
+        for cause in late:
+            if cause.code == "ledger" and of.survey.is_ledger_down:
+                # The site has the cause, with the commands of all downlinks.
+                text = "its rows wait for the ledger, which does not answer"
+                yield replace(cause, verdict=Verdict.NOTE, text=text, remedy=NOTHING, log="")
+            elif not (explains and cause.code == DIFFERS):
+                yield cause
     yield from found
 
 
