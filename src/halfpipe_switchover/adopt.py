@@ -215,7 +215,7 @@ def _refuse(name: str, connection: Connection, names: set[str]) -> None:
         if lock_row(connection) is not None:
             # No command here: going back drops the rows of runs that only HalfPipe has.
             raise LedgerError(f"the ledger {name}: the legacy's tables are adopted already.")
-        remedy = Remedy("halfpipe adopt --back --do", "halfpipe adopt --do")
+        remedy = Remedy("halfpipe adopt --undo --do", "halfpipe adopt --do")
         raise LedgerError(f"the ledger {name}: an adoption was cut off.", remedy)
     if LOCK.name in names or not any(table.name in names for table in SHARED):
         raise LedgerError(

@@ -54,7 +54,7 @@ def test_after_a_kill_at_any_moment_there_is_one_file_and_one_command(
             # The command is running or was never started: the record does not tell which.
             assert hand_off() == 1, moment
             assert len(online.told) <= 1, moment
-            assert hand_off("--started" if online.told else "--not-started", RUN) == 0
+            assert hand_off(RUN, "--settle", "started" if online.told else "not-started") == 0
         assert hand_off() == 0, moment
         assert (online.files(), len(online.told), online.state()) == (expected, 1, OnlineState.DONE), moment
         assert "online" not in {each.name for each in all_leases(site.work)}, moment

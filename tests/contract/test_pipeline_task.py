@@ -63,7 +63,7 @@ def test_a_stream_goes_from_retdefs_to_the_submission(server: Server) -> None:
     assert server.level1(FIRST) == ["createStream"]
 
     # `again` makes another hand-off, which waits for a rollback of Level-1.
-    server.site.halfpipe("hold", "stage", "--resume").good()
+    server.site.halfpipe("hold", "stage", "--undo").good()
     server.roll_back(FIRST, again=1)
     assert server.site.receipt(FIRST).number == 2
     check(server.site, CASE.steps[0])
@@ -135,7 +135,7 @@ def test_a_stream_that_a_switch_holds_does_not_fail(switch: str, server: Server)
     assert server.states(FIRST) == GOOD
     assert "disk full" in server.variables(FIRST)["held"]
     assert (server.site.work / paths.receipt(FIRST)).exists() == (switch == "l1")
-    server.site.halfpipe("hold", switch, "--resume").good()
+    server.site.halfpipe("hold", switch, "--undo").good()
     server.roll_back(FIRST)
     assert "held" not in server.variables(FIRST)
     check(server.site, CASE.steps[0])

@@ -173,7 +173,7 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     # The named downlink is refused, before anything is done.
     before = site.tree()
     named = site.snakemake(f"dl={FIRST}")
-    remedy = f"halfpipe hold stage {FIRST} --resume\n" if place == FIRST else "halfpipe hold\n"
+    remedy = f"halfpipe hold stage {FIRST} --undo\n" if place == FIRST else "halfpipe hold\n"
     assert (named.status, str(file) in named.said, remedy in named.said) == (1, True, True), named.said
     # So is a chunk as a target, and a downlink that was handed off keeps its receipt.
     for dl in (FIRST,) if place == FIRST else (FIRST, SECOND):

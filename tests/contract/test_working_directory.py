@@ -135,7 +135,7 @@ def test_reports_and_alarms_work_without_the_stage_and_begin_with_it(site: Site)
         pasted = {line.split()[1] for line in lines if line.startswith("  → ") and not line[4].isupper()}
         assert not pasted & HARMFUL, "a command to paste must not touch the bare mount point"
     site.halfpipe("hold", "stage", "--reason", "it is not mounted").good()
-    site.halfpipe("hold", "stage", "--resume").good()
+    site.halfpipe("hold", "stage", "--undo").good()
     assert (site.tree(), list(site.stage.iterdir())) == (before, [])
 
     heard, made = (site.home / name for name in ("heard", "made"))

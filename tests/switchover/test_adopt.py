@@ -159,7 +159,7 @@ def test_an_adoption_that_would_lose_rows_changes_nothing(
     database.by_others("DELETE FROM halfpipe_lock")
     with pytest.raises(LedgerError, match="cut off") as cut:
         adopt(database.ledger(()), do=True)
-    assert cut.value.remedy.do == ("halfpipe adopt --back --do", "halfpipe adopt --do")
+    assert cut.value.remedy.do == ("halfpipe adopt --undo --do", "halfpipe adopt --do")
 
 
 def test_a_column_that_only_the_legacy_has_stays_with_its_table(
@@ -261,7 +261,7 @@ def test_an_interrupted_adoption_can_be_undone_where_each_statement_is_final(
                 load(database.ledger(()), settings_of(tmp_path), FOUR)
             with pytest.raises(LedgerError) as caught:
                 adopt(ledger, do=True)
-            assert "halfpipe adopt --back --do" in caught.value.remedy.do
+            assert "halfpipe adopt --undo --do" in caught.value.remedy.do
             adopt(ledger, back=True, do=True)
             cut_off.add(moment)
         assert legacy.level1(DONE, OPEN) == answers

@@ -113,7 +113,7 @@ def test_a_finished_run_is_in_the_ledger_and_cleanup_leaves_the_tree(site: Site)
     site.take(SECOND)
     links = sorted((site.work / FIRST / "chunks").glob("*.evt"))
     assert [link.is_symlink() for link in links] == [True, True]
-    site.halfpipe("cleanup", "--remove").good()
+    site.halfpipe("cleanup", "--do").good()
     assert [link.is_symlink() for link in links] == [True, True], "links use no space of ours"
     assert not list((site.work / FIRST / "chunks").glob("*.rows"))
     assert tree_of(home) == before

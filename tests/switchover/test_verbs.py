@@ -69,9 +69,9 @@ def test_adopt_and_go_back(database: Database, site: Site) -> None:
     assert (status(site, "ledger", "rebuild"), status(site, "ledger", "check")) == (0, 0)
     month = legacy.level1(RUN)
     assert month.keys() == answers.keys()
-    assert (status(site, "adopt", "--back"), legacy.level1(RUN)) == (0, month)
-    assert (status(site, "adopt", "--back", "--do"), legacy.level1(RUN)) == (0, answers)
-    assert status(site, "adopt", "--back") == 1
+    assert (status(site, "adopt", "--undo"), legacy.level1(RUN)) == (0, month)
+    assert (status(site, "adopt", "--undo", "--do"), legacy.level1(RUN)) == (0, answers)
+    assert status(site, "adopt", "--undo") == 1
     assert status(site, "adopt", first) == 2
     database.by_others("ALTER TABLE glastops_acqsummary RENAME COLUMN moot_key TO moot")
     assert status(site, "adopt", "--do") == 1

@@ -16,16 +16,16 @@ from halfpipe.words import count
     cls=Verb,
     examples=[
         ("halfpipe cleanup", "look: what would be removed, and why the rest stays"),
-        ("halfpipe cleanup --remove", "remove it"),
+        ("halfpipe cleanup --do", "remove it"),
     ],
     statuses={
-        0: "everything removable was removed, or without --remove would be",
+        0: "everything removable was removed, or without --do would be",
         1: "something could not be removed; the rest was done",
     },
 )
-@click.option("--remove", is_flag=True, help="Remove these files; without this option, only look.")
+@click.option("--do", is_flag=True, help="Remove these files; without this option, only look.")
 @as_json
-def command(site: Site, remove: bool, as_json: bool) -> int:
+def command(site: Site, do: bool, as_json: bool) -> int:
     """Remove large files that can be regenerated, leftovers of killed jobs, and old logs.
 
     Decoded chunks of a run are removed when the run is retired, all its downlinks are handed off and
@@ -35,11 +35,11 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
     halted = f"cleanup is held by {switch}" if switch else ""
-    found = list(clean(settings, now, halted, remove=remove))
+    found = list(clean(settings, now, halted, remove=do))
     size = sum(each.size for each in found if not each.kept)
-    done = "removed" if remove else "goes"
+    done = "removed" if do else "goes"
     if as_json:
-        printed.as_json(work=site.work, removed=remove, held_by=switch, found=found, size=size)
+        printed.as_json(work=site.work, removed=do, held_by=switch, found=found, size=size)
     else:
         printed.table(
             [
@@ -55,6 +55,6 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
             ]
         )
         if halted:
-            click.echo(f"{halted}: nothing is removed; to resume: halfpipe hold cleanup --resume")
-        click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
+            click.echo(f"{halted}: nothing is removed; to resume: halfpipe hold cleanup --undo")
+        click.echo(f"{count(size, 'byte')} {'freed' if do else 'would be freed; --do does it'}")
     return 1 if any(each.failed for each in found) else 0

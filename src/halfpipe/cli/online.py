@@ -22,22 +22,24 @@ QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most
     examples=[
         ("halfpipe online", "hand off all runs that are ready; list why the others wait"),
         ("halfpipe online --again r0702010205", "regenerate the file of a run"),
-        ("halfpipe online --started r0702010205", "record that its command did its work"),
+        ("halfpipe online r0702010205 --settle started", "record that its command did its work"),
     ],
     statuses={
         0: "all ready runs are handed off; others may wait or be held",
         1: "something failed or is unknown, or the named run is held",
     },
 )
-@click.option("--again", type=RUN, metavar="RUN", help="Regenerate the file of a run, and run its command.")
-@click.option("--started", type=RUN, metavar="RUN", help="Record that the command of a run did its work.")
-@click.option("--not-started", type=RUN, metavar="RUN", help="Record that it did not.")
+@click.argument("run", required=False, type=RUN, metavar="[RUN]", help="The run of --again or --settle.")
+@click.option("--again", is_flag=True, help="Regenerate the file of the run, and run its command.")
+@click.option(
+    "--settle", type=click.Choice(["started", "not-started"]), help="Record whether its command did its work."
+)
 @as_json
 def command(
     site: Site,
-    again: RunId | None,
-    started: RunId | None,
-    not_started: RunId | None,
+    run: RunId | None,
+    again: bool,
+    settle: str | None,
     as_json: bool,
 ) -> int:
     """Hand whole runs to Online.
@@ -45,23 +47,24 @@ def command(
     Each run with complete data from start to stop becomes one file in paths.online, once. The runs that wait are
     listed with their missing data. Details: docs/online.md.
     """
-    named = [run for run in (again, started, not_started) if run]
-    if len(named) > 1:
-        raise click.UsageError("Give only one of --again, --started and --not-started.")
-    if site.settings.paths.online is None and not named:
+    if (run is not None) != (again or settle is not None) or (again and settle):
+        raise click.UsageError(
+            "Name a run and give either --again or --settle, or name no run and give neither."
+        )
+    if site.settings.paths.online is None and run is None:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
     with online_handoff.alone(site.settings):
-        if run := started or not_started:
-            online_handoff.settle(site.settings, run, started=started is not None)
-            click.echo(f"{run}: settled, {'started' if started else 'not started'}")
+        if run and settle:
+            online_handoff.settle(site.settings, run, started=settle == "started")
+            click.echo(f"{run}: settled, {settle}")
             return 0
         switch = halts.holding(site.work, halts.Switch.ONLINE)
-        if switch is not None and again is None:
+        if switch is not None and run is None:
             click.echo(f"the hand-off to Online is held by {switch}")
             return 0
-        runs = [again] if again else every_run(site.work)
-        results = online_handoff.hand_off(site.settings, runs, sys.stderr, again=again is not None)
+        runs = [run] if run else every_run(site.work)
+        results = online_handoff.hand_off(site.settings, runs, sys.stderr, again=again)
         found = []
         for result in results:
             found.append(result)
@@ -76,4 +79,4 @@ def command(
         click.echo(
             ", ".join(f"{counts[each]} {each}" for each in OnlineOutcome if counts[each]) or "no run is known"
         )
-    return 1 if counts[OnlineOutcome.FAILED] or (again is not None and not counts[OnlineOutcome.MADE]) else 0
+    return 1 if counts[OnlineOutcome.FAILED] or (again and not counts[OnlineOutcome.MADE]) else 0

@@ -155,6 +155,16 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
+# Acting verbs share their words: --do acts where looking comes first, --undo undoes, --settle records an outcome.
+FORMER = {
+    "--remove": "--do",
+    "--resume": "--undo",
+    "--back": "--undo",
+    "--started": "--settle started",
+    "--not-started": "--settle not-started",
+}
+
+
 class Verb(click.Command):
     """A verb: its help ends with examples and exit statuses, and its function gets the `site`.
 
@@ -175,6 +185,15 @@ class Verb(click.Command):
         self.examples, self.statuses = examples, {**UNUSABLE, **(statuses or {})}
         self.at_work, self.only_look = at_work, only_look
         self.params += site_options(hidden=True)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; an option's former name is refused with its present one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in FORMER:
+                raise
+            raise click.UsageError(f"{error.option_name} is {FORMER[error.option_name]} now.", ctx) from error
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write examples and exit statuses."""

@@ -105,7 +105,7 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     reason = markers.content(file)
     remedy = Remedy("halfpipe hold")
     if file.parent.name == downlink:
-        remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
+        remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --undo")
     text = f"{switch.what} is held by {file}" + (f" ({reason})" if reason else "")
     return Cause("held", Verdict.NOTE, text, remedy, modified(str(file)))
 
@@ -148,7 +148,7 @@ def resume(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     file = work / paths.halt(switch, downlink)
     if not _is_there(file):
         other = holding(work, switch, downlink)
-        but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
+        but = f", but {other} holds it: halfpipe hold {switch.called} --undo" if other else ""
         raise MissingInputError(f"{file}: no such file. Nothing was held{but}")
     reason = markers.content(file)
     file.unlink()

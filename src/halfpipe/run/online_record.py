@@ -122,8 +122,8 @@ class OnlineRecord:
             f"it is not known whether Online has the file of run {run}: {last.why_unknown(how)} "
             f"({self.attempts.path}): {shlex.join(last.command)}",
             Remedy(
-                f"halfpipe online --started {run}",
-                first="See whether Online has the file, and record that; if not, with --not-started",
+                f"halfpipe online {run} --settle started",
+                first="See whether Online has the file, and record that; if not, as not-started",
             ),
             last.since,
         )

@@ -298,7 +298,7 @@ class _Run:
         if not file.exists():
             raise HalfPipeError(
                 f"run {run}: {file} is gone and its command was not run yet. Make it again: halfpipe online --again "
-                f"{run}; or if Online has it, record that: halfpipe online --started {run}"
+                f"{run}; or if Online has it, record that: halfpipe online {run} --settle started"
             )
         words = filled_in(
             online.command,
@@ -318,7 +318,7 @@ class _Run:
         if answer.status != 0:
             raise HalfPipeError(
                 f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and rerun the "
-                "command, which runs it again. If it has done its work, record that first: halfpipe online --started "
-                f"{run}"
+                "command, which runs it again. If it has done its work, record that first: halfpipe online {run} "
+                "--settle started"
             )
         return OnlineResult(run, OnlineOutcome.TOLD, f"command run for {file.name}")

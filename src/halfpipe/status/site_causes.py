@@ -108,7 +108,7 @@ def _places(settings: Settings) -> Iterator[Cause]:
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
-            first = "See what can be removed, then run halfpipe cleanup --remove"
+            first = "See what can be removed, then run halfpipe cleanup --do"
             yield Cause(
                 "disk-low", Verdict.ACTION, text, Remedy(f"df -h {place}", "halfpipe cleanup", first=first)
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     examples=[
         ("halfpipe adopt", "show how the legacy's tables would be adopted"),
         ("halfpipe adopt --do", "adopt them"),
-        ("halfpipe adopt --back --do", "undo it"),
+        ("halfpipe adopt --undo --do", "undo it"),
     ],
     statuses={
         0: "the legacy's tables are adopted, or can be",
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     },
 )
 @click.option("--do", is_flag=True, help="Do it; without this option, only look.")
-@click.option("--back", is_flag=True, help="Undo it. HalfPipe's tables are dropped.")
+@click.option("--undo", is_flag=True, help="Undo it. HalfPipe's tables are dropped.")
 @as_json
-def command(site: Site, do: bool, back: bool, as_json: bool) -> int:
+def command(site: Site, do: bool, undo: bool, as_json: bool) -> int:
     """Replace the legacy's tables in the ledger by HalfPipe's, with the same rows.
 
     The legacy's tables are kept under other names. Details: docs/switch-over/ledger.md.
@@ -38,7 +38,7 @@ def command(site: Site, do: bool, back: bool, as_json: bool) -> int:
     from halfpipe_switchover.adopt import adopt  # noqa: PLC0415
 
     ledger = Ledger.of(site.settings)
-    found = adopt(ledger, do=do, back=back)
+    found = adopt(ledger, do=do, back=undo)
     if as_json:
         printed.as_json(ledger=ledger.name, **vars(found))
     else:
@@ -59,4 +59,4 @@ def _print(found: "Adoption") -> None:
         click.echo("\n".join(["these columns cannot be adopted:", *found.problems]))
     else:
         printed.table([vars(each) | {"readers": ", ".join(each.readers)} for each in found.tables])
-        click.echo(f"to do it: halfpipe adopt {'--back ' if found.back else ''}--do")
+        click.echo(f"to do it: halfpipe adopt {'--undo ' if found.back else ''}--do")

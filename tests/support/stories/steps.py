@@ -435,7 +435,7 @@ def products_gone(story: Story) -> bool:
 def cleanup(story: Story) -> bool:
     if not story.world.site.work.is_dir():
         return False
-    story.halfpipe("cleanup", "--remove")
+    story.halfpipe("cleanup", "--do")
     return True
 
 

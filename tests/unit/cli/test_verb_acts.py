@@ -23,13 +23,14 @@ from tests.support.workflow import Site
         ["submit", "--settle", "submitted"], ["submit", FIRST, "--settle", "perhaps"],
         ["submit", FIRST, "--format=json"],
         ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
-        ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
+        ["hold", "everything"], ["hold", "--undo"], ["hold", "cleanup", FIRST, "--undo"],
         ["accept", SPREAD], ["accept", "--undo"], ["accept", FIRST, "events=1"], ["accept", f"{FIRST}/00001", "events"],
         ["accept", f"{FIRST}/00001", "late=1", "--reason", "x"], ["accept", SPREAD, "abandoned"],
         ["accept", f"{FIRST}/00001", "left-out=1", "--reason", "x"], ["accept", SPREAD, "lost", "--reason", "x"],
         ["accept", f"{FIRST}/00001", "events=x", "--reason", "x"], ["accept", SPREAD, "reopened", "--reason", "x"],
         ["accept", f"{FIRST}/{SPREAD}", "reopened", "--undo", "--reason", "x"],
-        ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
+        ["online", LCI], ["online", "--again"], ["online", "--settle", "started"],
+        ["online", LCI, "--again", "--settle", "started"], ["online", LCI, "--settle", "perhaps"],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--waiting"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--repair"],
         ["show"], ["show", "r9999999999"], ["show", "--table", "runs", SPREAD], ["show", "--table", "waiting", FIRST],
@@ -187,3 +188,18 @@ def test_verbs_take_ranges_where_they_take_downlinks(own: Site) -> None:
     own.halfpipe("hold", "stage", "2024-06-01", "--reason", "says N. N.").good()
     held = [dl for dl in (FIRST, SECOND, HALF_WAY) if (own.work / dl / "haltStage").exists()]
     assert held == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("words", "now"),
+    [
+        (["cleanup", "--remove"], "--do"),
+        (["hold", "stage", "--resume"], "--undo"),
+        (["online", "--started", LCI], "--settle started"),
+        (["online", "--not-started", LCI], "--settle not-started"),
+    ],
+)
+def test_a_former_spelling_is_refused_with_the_present_one(shared: Site, words: list[str], now: str) -> None:
+    ended = shared.halfpipe(*words)
+    assert ended.status == 2
+    assert f"{words[-1] if words[-1] != LCI else words[-2]} is {now} now" in ended.said

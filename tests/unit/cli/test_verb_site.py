@@ -23,7 +23,7 @@ OF_A_SITE = [
     ("show", "--table", "waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
     ("online",), ("hold",), ("accept",), ("cleanup",), ("config",),
 ]  # fmt: skip
-NOT_FOR_PROGRAMS = [("submit", FIRST), ("hold", "stage", "--resume"), ("ledger", "check")]
+NOT_FOR_PROGRAMS = [("submit", FIRST), ("hold", "stage", "--undo"), ("ledger", "check")]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
     ended = own.halfpipe("hold", name, "--reason", "disk full")
     content = file.read_text()
     _, row, _, resume = ended.out.splitlines()
-    assert resume.endswith(f": halfpipe hold {name} --resume")
+    assert resume.endswith(f": halfpipe hold {name} --undo")
     assert row.split(maxsplit=3) == [switch, "-", str(file), content.strip()]
     assert re.fullmatch(rf"{WHO}: disk full\n", content)
     assert halts.holding(work, switch) == file
@@ -45,23 +45,23 @@ def test_a_switch_for_all_downlinks(own: Site, switch: Switch) -> None:
     assert listed(own, "hold", "held") == [
         {"switch": switch, "downlink": None, "file": str(file), "says": content.strip()}
     ]
-    said = own.halfpipe("hold", name, "--resume").errors
+    said = own.halfpipe("hold", name, "--undo").errors
     assert content in said, "who held it, and why"
     assert halts.holding(work, switch) is None
-    assert status(own, "hold", name, "--resume") == 1
+    assert status(own, "hold", name, "--undo") == 1
 
 
 def test_a_switch_for_some_downlinks(own: Site) -> None:
     work = own.work
     ended = own.halfpipe("hold", "l1", FIRST, f"dl={SECOND}", "--reason", "wait for N. N.").good()
-    assert f": halfpipe hold l1 {FIRST} {SECOND} --resume\n" in ended.out
+    assert f": halfpipe hold l1 {FIRST} {SECOND} --undo\n" in ended.out
     for downlink in (FIRST, SECOND):
         assert halts.holding(work, Switch.L1, DownlinkId(downlink)) == work / downlink / "haltL1"
     assert halts.holding(work, Switch.L1, DownlinkId(HALF_WAY)) is None
     assert [one["downlink"] for one in listed(own, "hold", "held")] == [FIRST, SECOND]
     assert status(own, "hold", "l1", "--reason", "all") == 0
     for wanted in (0, 1):  # the switch for all downlinks still holds it
-        ended = own.halfpipe("hold", "l1", FIRST, "--resume")
+        ended = own.halfpipe("hold", "l1", FIRST, "--undo")
         assert (ended.status, f"{work}/halts/haltL1" in ended.said) == (wanted, True)
 
 
@@ -73,7 +73,7 @@ def test_a_file_made_by_hand_is_a_switch_too(own: Site) -> None:
     (work / SECOND / "haltOnline").write_text("\x1b[2J N. N.:\n  disk\tfull\n")
     assert status(own, "hold", "stage", "--reason", "x") == 0
     assert [one["says"] for one in listed(own, "hold", "held")] == ["", "", "?[2J N. N.: disk full"]
-    assert status(own, "hold", "stage", "--resume") == 0
+    assert status(own, "hold", "stage", "--undo") == 0
     assert not (work / "halts").exists(), "only a switch was in it"
     assert not (work / "halts" / "nowhere").exists()
 

@@ -83,7 +83,7 @@ def test_a_hand_off_that_is_not_submitted_for_a_day_needs_action(level1: Level1)
     assert cause.verdict is Verdict.ACTION
     assert cause.since == pytest.approx(long_ago)
     (level1.work / DL / "haltL1").touch()
-    assert told(found(level1)) == [("not-submitted", Verdict.NOTE, f"halfpipe hold l1 {DL} --resume")]
+    assert told(found(level1)) == [("not-submitted", Verdict.NOTE, f"halfpipe hold l1 {DL} --undo")]
     level1.hand_off(files=False)
     take(level1)
     assert (found(level1), taken(level1)) == ([], False)

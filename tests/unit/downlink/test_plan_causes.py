@@ -354,7 +354,7 @@ def test_a_switch_holds_the_next_step_of_a_downlink(settings: Settings) -> None:
     own.touch()
     l1.touch()
     (cause,) = found(submitting)
-    assert told([cause]) == [("held", Verdict.NOTE, f"halfpipe hold stage {DL} --resume")]
+    assert told([cause]) == [("held", Verdict.NOTE, f"halfpipe hold stage {DL} --undo")]
     assert cause.since == own.stat().st_mtime
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()

@@ -279,7 +279,7 @@ def test_a_killed_command_needs_a_person(site: Site) -> None:
         causes = account(Survey(settings), DownlinkId(FIRST)).causes
         return [(one.code, one.verdict, one.remedy.do) for one in causes if one.code in {"online", "damaged"}]
 
-    do = f"halfpipe online --started {RUN}"
+    do = f"halfpipe online {RUN} --settle started"
     assert do in online.go(settings).text
     assert online.go(settings).what is OnlineOutcome.FAILED
     assert online.go(again=True).what is OnlineOutcome.FAILED

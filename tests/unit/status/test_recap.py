@@ -131,7 +131,7 @@ def test_the_end_of_a_command_for_all_names_each_that_it_left_out(site: Site) ->
     found = site.told("find", "--run", "2c2e5787")
     assert found["do"] == f"snakemake dl={OTHER}"
     assert "nothing is outstanding" not in site.snakemake("-n").good().said
-    site.halfpipe("hold", "stage", OTHER, "--resume").good()
+    site.halfpipe("hold", "stage", OTHER, "--undo").good()
     shutil.rmtree(site.retdefs / THIRD)
     site.snakemake().good()
     assert "nothing is outstanding" in site.snakemake().good().said
