@@ -17,9 +17,9 @@ PYTEST = $(if $(CLOCK),$(OTHER_CLOCK)$(CLOCK)) $(BIN)/python -m pytest
 OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_show.py cli/test_verb_status.py) \
   $(addprefix tests/unit/status/test_,failed_jobs.py harm.py site_causes.py) \
   tests/unit/pages/test_board_pages.py \
-  $(addprefix tests/unit/site/test_,alarms.py cleanup.py publish.py) \
+  $(addprefix tests/unit/operate/test_,alarms.py cleanup.py publish.py) \
   $(addprefix tests/unit/tables/test_,frames.py site_frames.py) \
-  $(addprefix tests/unit/downlink/test_,submit.py handoff_causes.py) \
+  $(addprefix tests/unit/notify/test_,submit.py handoff_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
 # Whether a Python can make the environment. An old Python must be able to read this line.

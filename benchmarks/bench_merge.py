@@ -15,7 +15,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.steps import THREADS, delivering, settings
 from halfpipe import paths
 from halfpipe.files.durable import write_text
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.state.deliveries import Deliveries
 
 LIMIT = 2.5  # of the time of `cp`
 MEMORY = 600e6  # bytes

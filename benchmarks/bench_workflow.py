@@ -11,7 +11,7 @@ from benchmarks.conftest import Race, copying_flushed
 from benchmarks.measure import ROOT, SNAKEMAKE, WATCHED, Figure, Launcher, Usage
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
-from halfpipe.run.hand_offs import current
+from halfpipe.state.hand_offs import current
 
 SECONDS_PER_EVENT = 6e-6
 SHARE = 0.25

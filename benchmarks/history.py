@@ -24,13 +24,13 @@ from halfpipe import paths
 from halfpipe.cli.show import TABLES
 from halfpipe.config import load
 from halfpipe.decisions import Decisions
-from halfpipe.downlink import stage_mark
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.merged_index import SEAL as INDEX_SEAL
-from halfpipe.run.run_books import state_of
 from halfpipe.settings import Settings
+from halfpipe.staging import stage_mark
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.merged_index import SEAL as INDEX_SEAL
+from halfpipe.state.run_books import state_of
 from halfpipe.status.overview import known, note_closed, overview
 from halfpipe.status.survey import Survey
 

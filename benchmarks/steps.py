@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.scenes import Scene, Shape
 from halfpipe import paths
 from halfpipe.decode.chunk import read_chunk
-from halfpipe.downlink.deliver_run import merge_and_deliver
+from halfpipe.deliver.deliver_run import merge_and_deliver
 from halfpipe.files import leases
 from halfpipe.files.durable import write_whole
 from halfpipe.files.records import Record
@@ -19,11 +19,11 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.event_files import Records
-from halfpipe.run.merged_chunks import merged
-from halfpipe.run.merged_index import merge_chunks
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
+from halfpipe.staging.event_files import Records
+from halfpipe.state.merged_chunks import merged
+from halfpipe.state.merged_index import merge_chunks
 
 THREADS = 2  # as in the rule
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import halfpipe.process.starting  # noqa: F401 - first
-from halfpipe.downlink import stage_mark
-from halfpipe.downlink.plan import refuse_closed
 from halfpipe.errors import DecoderError
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
+from halfpipe.operate.batches import process_batch
+from halfpipe.plan.plan import refuse_closed
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings
-from halfpipe.site.batches import process_batch
+from halfpipe.staging import stage_mark
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _output: object) -> None:

@@ -10,16 +10,16 @@ import halfpipe.process.starting  # noqa: F401 - first
 from halfpipe import paths
 from halfpipe.decode.chunk_products import no_merges, publish_products
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.downlink import plan
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.typed import write_stored
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId
+from halfpipe.plan import plan
 from halfpipe.process import rule_program
-from halfpipe.run.hand_offs import withdraw
-from halfpipe.run.merged_index import keep_known
 from halfpipe.settings import Settings
+from halfpipe.state.hand_offs import withdraw
+from halfpipe.state.merged_index import keep_known
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:

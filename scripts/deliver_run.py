@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import halfpipe.process.starting  # noqa: F401 - first
-from halfpipe.downlink.deliver_run import deliver_run
+from halfpipe.deliver.deliver_run import deliver_run
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings

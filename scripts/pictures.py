@@ -12,8 +12,8 @@ from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
-from halfpipe.run.hand_offs import current
 from halfpipe.settings import Settings
+from halfpipe.state.hand_offs import current
 from halfpipe.status.survey import Survey
 
 

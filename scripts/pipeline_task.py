@@ -20,16 +20,16 @@ from pathlib import Path
 
 from halfpipe import config, paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink import halts
-from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.plan.plan import Plan
 from halfpipe.process.command_words import map_prefix
 from halfpipe.process.failure_record import Failure, in_a_line
 from halfpipe.process.rule_program import prepared
-from halfpipe.run.hand_offs import current
 from halfpipe.settings import ROOT, Settings
+from halfpipe.state import halts
+from halfpipe.state.hand_offs import current
 from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import failed_jobs
 from halfpipe.status.survey import Survey

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import IO
 
 import halfpipe.process.starting  # noqa: F401 - first
-from halfpipe.downlink import halts, receipt
+from halfpipe.deliver import receipt
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program, usage
-from halfpipe.run import hand_offs
 from halfpipe.settings import Settings
+from halfpipe.state import halts, hand_offs
 
 
 def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:

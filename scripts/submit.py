@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import IO
 
 import halfpipe.process.starting  # noqa: F401 - first
-from halfpipe.downlink import submit
 from halfpipe.files import leases
+from halfpipe.notify import submit
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 

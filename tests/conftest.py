@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from halfpipe.downlink import submit
+from halfpipe.notify import submit
 from tests.support.golden_cases import build
 from tests.support.ledger_files import Database
 from tests.support.level1 import Level1

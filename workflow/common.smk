@@ -13,9 +13,10 @@ from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
 from halfpipe import paths
-from halfpipe.downlink import plan_causes, stage_mark
-from halfpipe.downlink.outstanding import outstanding
-from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
+from halfpipe.plan import plan_causes
+from halfpipe.staging import stage_mark
+from halfpipe.plan.outstanding import outstanding
+from halfpipe.plan.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import sentence

@@ -20,7 +20,7 @@ import threading
 
 import snakemake_logger_plugin_halfpipe
 
-from halfpipe.run.hand_offs import withdraw
+from halfpipe.state.hand_offs import withdraw
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import Downlinks
 from halfpipe.process.failure_record import Failure

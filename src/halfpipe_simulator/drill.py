@@ -18,9 +18,9 @@ from halfpipe.errors import ConfigError, MissingInputError, Remedy
 from halfpipe.files.typed import Stored, read_stored, write_stored
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
+from halfpipe.operate.alarms import due_messages, site_subject, subject_of, text_of
+from halfpipe.operate.invocation import SnakemakeCall, running
 from halfpipe.settings import Settings
-from halfpipe.site.alarms import due_messages, site_subject, subject_of, text_of
-from halfpipe.site.invocation import SnakemakeCall, running
 from halfpipe.status.overview import overview
 from halfpipe.status.survey import Survey
 from halfpipe.words import count

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.downlink import stage_look
+from halfpipe.deliver import magic7
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.idx import Events, Sequenced
 from halfpipe.formats.retdef import read_retdef
@@ -25,9 +25,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import inside_any
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.ordering import in_one
-from halfpipe.run import magic7
-from halfpipe.run.hand_offs import HandOff, current
 from halfpipe.settings import Settings
+from halfpipe.staging import stage_look
+from halfpipe.state.hand_offs import HandOff, current
 from halfpipe_switchover.legacy_replay import EIGHT_DIGITS, Merged, defect_of_copy, is_written, replay
 from halfpipe_switchover.replayed import Expected, Inputs, expected_of
 from halfpipe_switchover.sides import (

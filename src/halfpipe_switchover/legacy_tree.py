@@ -22,7 +22,7 @@ from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, Interval
-from halfpipe.run.deliveries import CountedSpan
+from halfpipe.state.deliveries import CountedSpan
 from halfpipe_switchover.legacy_force import FORCE
 
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each

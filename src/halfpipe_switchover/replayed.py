@@ -15,14 +15,14 @@ from halfpipe.formats import evt
 from halfpipe.formats.idx import Events, parse_datagrams
 from halfpipe.formats.rows import read_rows
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.moot_file import UNSET
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Deliveries, MootKey
-from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import MergedIndex, events_there
-from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Merge
+from halfpipe.state.deliveries import Deliveries, MootKey
+from halfpipe.state.downlinks_of_run import known_downlinks
+from halfpipe.state.merged_index import MergedIndex, events_there
 from halfpipe_switchover.legacy_replay import Merged, Part, cut, file_number
 from halfpipe_switchover.legacy_tree import handed_off
 from halfpipe_switchover.sides import MOOT_KEYS, TIMES, File, Moot, Placed, Side, file_of, home_at, moot_of

@@ -20,8 +20,6 @@ from halfpipe import paths
 from halfpipe.decisions import Decisions, Subject, What, decide
 from halfpipe.decode.chunk import Chunk, Product, read_chunk
 from halfpipe.decode.chunk_products import check_products, no_merges, publish_products
-from halfpipe.downlink.halts import OF_A_DOWNLINK
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
@@ -31,16 +29,18 @@ from halfpipe.files.pointers import point
 from halfpipe.files.reading import sha256
 from halfpipe.files.typed import Stored, read_stored, values, write_stored
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.ledger.moot_file import UNSET, moot_of
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run.deliveries import Deliveries, Delivery, MootKey, Unreadable
-from halfpipe.run.hand_offs import NamedRun, Receipt, series
-from halfpipe.run.merged_chunks import merged
-from halfpipe.run.merged_index import MergedIndex, merge_chunks
-from halfpipe.run.moot_keys import UNSET, moot_of
+from halfpipe.notify.submissions import submissions
 from halfpipe.settings import Settings
+from halfpipe.state.attempts import Action, By, Outcome
+from halfpipe.state.deliveries import Deliveries, Delivery, MootKey, Unreadable
+from halfpipe.state.halts import OF_A_DOWNLINK
+from halfpipe.state.hand_offs import NamedRun, Receipt, series
+from halfpipe.state.merged_chunks import merged
+from halfpipe.state.merged_index import MergedIndex, merge_chunks
 from halfpipe.version import __version__
 from halfpipe_switchover import legacy_force, legacy_tree
 from halfpipe_switchover.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off

@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from halfpipe import paths
 from halfpipe.causes import PHASES, Phase, Verdict
 from halfpipe.decisions import What
-from halfpipe.downlink.deliver_run import merge_and_deliver
-from halfpipe.downlink.plan import DownlinkPlan
+from halfpipe.deliver.deliver_run import merge_and_deliver
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -23,8 +22,9 @@ from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.undelivered import NotDelivered
 from halfpipe.pages.board_pages import cells
-from halfpipe.run import event_files, stage
-from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.plan.plan import DownlinkPlan
+from halfpipe.staging import event_files, stage
+from halfpipe.state.deliveries import Deliveries, Delivery
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario

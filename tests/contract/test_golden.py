@@ -8,8 +8,8 @@ import pytest
 
 from halfpipe.cli.show import TABLES
 from halfpipe.ids import RunId
+from halfpipe.operate import cleanup
 from halfpipe.settings import Paths, Settings
-from halfpipe.site import cleanup
 from halfpipe.version import DOCUMENTS
 from tests.support.golden_cases import build, case_names, cases, check, read_case
 from tests.support.workflow import Ended, Site

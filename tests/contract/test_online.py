@@ -10,7 +10,7 @@ from halfpipe.files.leases import all_leases
 from halfpipe.formats import evt
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.run.online_record import OnlineState
+from halfpipe.state.online_record import OnlineState
 from tests.support import forks, in_process, verbs
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes

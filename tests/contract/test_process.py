@@ -17,10 +17,10 @@ from halfpipe.config import write_down
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId
+from halfpipe.operate import batches
+from halfpipe.operate.batches import Batches, process_batch, record
+from halfpipe.operate.invocation import SnakemakeCall
 from halfpipe.process.failure_record import Failure
-from halfpipe.site import batches
-from halfpipe.site.batches import Batches, process_batch, record
-from halfpipe.site.invocation import SnakemakeCall
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import failure_code

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.downlink.receipt import table
+from halfpipe.deliver.receipt import table
 from halfpipe.pages.pictures import run_picture
 from halfpipe.status.survey import Survey
 from halfpipe.tables.site_frames import SiteFrames

@@ -13,8 +13,6 @@ from sqlalchemy import delete, insert
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import write_down
-from halfpipe.downlink.submissions import submissions
-from halfpipe.downlink.submit import settle
 from halfpipe.files.leases import all_leases
 from halfpipe.files.pointers import resolves
 from halfpipe.formats import evt
@@ -22,8 +20,10 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS
-from halfpipe.run.deliveries import MootKey
+from halfpipe.notify.submissions import submissions
+from halfpipe.notify.submit import settle
 from halfpipe.settings import Settings
+from halfpipe.state.deliveries import MootKey
 from halfpipe.status.failed_jobs import failed_jobs, failures
 from tests.support import forks, in_process
 from tests.support.in_process import ROOT

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink import halts
-from halfpipe.downlink.halts import Switch
 from halfpipe.errors import LedgerError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger import database
 from halfpipe.process.failure_record import Failure
+from halfpipe.state import halts
+from halfpipe.state.halts import Switch
 from halfpipe_simulator.scenario import Scenario
 from halfpipe_simulator.troubles import STRAY, TROUBLES, Ground, Trouble, remove_stray
 from tests.support.harness import job_log

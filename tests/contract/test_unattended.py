@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.plan import Plan
 from halfpipe.ids import DownlinkId
-from halfpipe.site import unattended_turn as program
-from halfpipe.site.invocation import SnakemakeCall
+from halfpipe.operate import unattended_turn as program
+from halfpipe.operate.invocation import SnakemakeCall
+from halfpipe.plan.plan import Plan
 from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import job_log

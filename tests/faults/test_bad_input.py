@@ -7,8 +7,8 @@ from halfpipe.causes import Verdict
 from halfpipe.decisions import What
 from halfpipe.decode.chunk import DecoderLog
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import MootKey
-from halfpipe.run.moot_keys import UNSET
+from halfpipe.ledger.moot_file import UNSET
+from halfpipe.state.deliveries import MootKey
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from tests.support.bad_decoder import CRIES

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from halfpipe.ids import RunId
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.state.deliveries import Deliveries
 from tests.support.crashes import (
     CRASHES,
     DEATHS,

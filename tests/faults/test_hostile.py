@@ -14,12 +14,12 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, publish_products
-from halfpipe.downlink.outstanding import outstanding
-from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.errors import DecoderError, FormatError, MissingInputError
 from halfpipe.formats import archive_hours, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.plan.outstanding import outstanding
+from halfpipe.plan.plan import Plan, retdef_to_stage
 from halfpipe_simulator import packet_reader
 from halfpipe_simulator.packet_reader import read_datagrams
 from halfpipe_simulator.packets import make_packet

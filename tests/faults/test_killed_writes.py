@@ -8,12 +8,12 @@ from shutil import copytree
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import submissions
 from halfpipe.files.pointers import resolves
 from halfpipe.files.records import Series
 from halfpipe.ids import RunId
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
+from halfpipe.notify.submissions import submissions
 from tests.support import forks
 from tests.support.harness import differing
 from tests.support.leases import time_passes

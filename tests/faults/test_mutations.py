@@ -24,9 +24,9 @@ from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.merge.decision import decide
 from halfpipe.merge.undelivered import undelivered
 from halfpipe.process import command_words
-from halfpipe.run.merged_chunks import merged
-from halfpipe.run.merged_index import MergedIndex, merge_chunks
 from halfpipe.settings import Decoder, Merge, Paths, Settings
+from halfpipe.state.merged_chunks import merged
+from halfpipe.state.merged_index import MergedIndex, merge_chunks
 from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of
 from tests.support.watch import watched

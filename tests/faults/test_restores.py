@@ -19,9 +19,9 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink import stage_mark
 from halfpipe.errors import HalfPipeError
 from halfpipe.process.failure_record import Failure
+from halfpipe.staging import stage_mark
 from halfpipe.status import overview
 from halfpipe.status.survey import Survey
 from halfpipe.words import aligned

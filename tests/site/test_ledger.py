@@ -22,9 +22,9 @@ from halfpipe.ledger.load import load, rebuild, remove, standing
 from halfpipe.ledger.rows import Part
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import MootKey
-from halfpipe.run.hand_offs import current
 from halfpipe.settings import Moot
+from halfpipe.state.deliveries import MootKey
+from halfpipe.state.hand_offs import current
 from tests.support.ledger_files import (
     GROUND_ID,
     Database,

@@ -8,11 +8,11 @@ from io import StringIO
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.submit import submit
 from halfpipe.errors import LedgerError
 from halfpipe.files.leases import Lease
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.notify.submit import submit
 from tests.support.golden_cases import build
 from tests.support.ledger_files import Database, content, named_in
 from tests.support.private_postgresql import PASSWORD

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 
+from halfpipe.deliver.shrinking import lost
 from halfpipe.formats.idx import Events
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, all_known, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile, Release
-from halfpipe.run.shrinking import lost
 from halfpipe.settings import Merge
+from halfpipe.state.deliveries import Delivery, DeliveryHistory, EventFile, Release
 from tests.support import model
 from tests.support.model import Chunk, Event
 

@@ -13,7 +13,7 @@ from halfpipe.decode.chunk import INDEX
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.formats import idx
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.run.merged_chunks import File, MergedChunk, Placed
+from halfpipe.state.merged_chunks import File, MergedChunk, Placed
 from tests.support.model import Chunk, Datagram, Event, Rules
 from tests.support.workflow import Site
 

@@ -17,10 +17,10 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Deliveries, EventFile
-from halfpipe.run.merged_index import MergedIndex
 from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
+from halfpipe.state.deliveries import Deliveries, EventFile
+from halfpipe.state.merged_index import MergedIndex
 from tests.support.model import dgm_line
 from tests.support.receipts import delivery, receive
 

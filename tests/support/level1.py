@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import submissions
-from halfpipe.downlink.submit import Submission
 from halfpipe.files import working_directory
 from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run.deliveries import EventFile
+from halfpipe.notify.submissions import submissions
+from halfpipe.notify.submit import Submission
 from halfpipe.settings import ROOT, Decoder, Ledger, Paths, Settings, Submit
+from halfpipe.state.attempts import Action, By, Outcome
+from halfpipe.state.deliveries import EventFile
 from tests.support.golden_cases import GOLDEN
 from tests.support.receipts import delivery, receive
 from tests.support.workflow import Site

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe.ids import RunId, RunKind
-from halfpipe.run.online_record import OnlineRecord, OnlineState
+from halfpipe.notify import online_handoff
+from halfpipe.notify.online_handoff import OnlineResult
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
-from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineResult
+from halfpipe.state.online_record import OnlineRecord, OnlineState
 from tests.support.golden_cases import GOLDEN, build, copied
 from tests.support.workflow import Site
 

@@ -12,8 +12,8 @@ from halfpipe.files.typed import values
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.intervals import Interval
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
-from halfpipe.run.hand_offs import HandOff, NamedRun, Receipt, last_hand_off, series
+from halfpipe.state.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.state.hand_offs import HandOff, NamedRun, Receipt, last_hand_off, series
 
 
 def delivery(downlink: str, files: Sequence[EventFile] = (), handoff: int = 1) -> Delivery:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import Subject, What, decide
-from halfpipe.downlink.plan import Plan
 from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.plan.plan import Plan
 from halfpipe.settings import Outstanding, Paths, RetDefs, Settings, Submit
 
 RUN_A = "2c2e5787"

@@ -20,8 +20,8 @@ from halfpipe.causes import Cause
 from halfpipe.decisions import Subject, What
 from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId
-from halfpipe.run.hand_offs import HandOff, current
 from halfpipe.settings import Settings
+from halfpipe.state.hand_offs import HandOff, current
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe_simulator.scenario import Scenario, Simulation

@@ -14,8 +14,8 @@ from halfpipe.files.pointers import point
 from halfpipe.files.reading import sha256
 from halfpipe.files.typed import values
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.hand_offs import Receipt, series
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.hand_offs import Receipt, series
 from tests.support.golden_cases import case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site

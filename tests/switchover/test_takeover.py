@@ -14,8 +14,8 @@ from halfpipe import paths
 from halfpipe.decisions import What
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
-from halfpipe.run.deliveries import CountedSpan
-from halfpipe.run.moot_keys import UNSET
+from halfpipe.ledger.moot_file import UNSET
+from halfpipe.state.deliveries import CountedSpan
 from halfpipe_switchover.takeover import takeover
 from tests.support import forks
 from tests.support.golden_cases import build, case_names, cases, check, read_case

@@ -9,12 +9,12 @@ import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe.causes import CODES, Cause, Phase, Verdict
 from halfpipe.cli.main import command
 from halfpipe.config import VARIABLE
-from halfpipe.downlink import outstanding, plan_causes
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
+from halfpipe.operate import batches
+from halfpipe.plan import outstanding, plan_causes
 from halfpipe.process.failure_record import SIGNALS
-from halfpipe.run.run_state import LOST
 from halfpipe.settings import ROOT
-from halfpipe.site import batches
+from halfpipe.state.run_state import LOST
 from halfpipe.status import failed_jobs, recap
 from halfpipe.status.site_causes import LIGHTS
 

@@ -51,9 +51,9 @@ def test_notebooks_and_verbs_start_light() -> None:
 def test_the_rules_load_nothing_heavy() -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "workflow").glob("*.smk"))
     imports = re.findall(r"^(?:from|import) (?!snakemake).*$", text, re.MULTILINE)
-    assert "from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed" in imports
+    assert "from halfpipe.plan.plan import Plan, expand, no_retdefs, refuse_closed" in imports
     modules = loaded("\n".join(imports))
-    assert "halfpipe.downlink.plan" in modules
+    assert "halfpipe.plan.plan" in modules
     assert not modules & HEAVY
 
 

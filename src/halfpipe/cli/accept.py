@@ -10,8 +10,8 @@ from halfpipe import paths
 from halfpipe.cli.verbs import Site, Verb, reason_given, row_options
 from halfpipe.decisions import DECIDED_OF, Decisions, Subject, What, decide
 from halfpipe.errors import IdError
-from halfpipe.run import deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.state import deliveries
+from halfpipe.state.downlinks_of_run import begun_downlinks
 from halfpipe.status.deciding import covered, offers, refuse_unfit
 from halfpipe.status.survey import Survey
 from halfpipe.words import count

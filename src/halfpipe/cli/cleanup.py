@@ -6,8 +6,8 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
-from halfpipe.downlink import halts
-from halfpipe.site.cleanup import FileKind, clean
+from halfpipe.operate.cleanup import FileKind, clean
+from halfpipe.state import halts
 from halfpipe.words import count
 
 

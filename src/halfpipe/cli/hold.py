@@ -3,10 +3,10 @@
 import click
 
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, reason_given, row_options
-from halfpipe.downlink import halts
-from halfpipe.downlink.halts import Switch
 from halfpipe.ids import DownlinkId
-from halfpipe.run.downlinks_of_run import every_downlink
+from halfpipe.state import halts
+from halfpipe.state.downlinks_of_run import every_downlink
+from halfpipe.state.halts import Switch
 from halfpipe.words import count
 
 

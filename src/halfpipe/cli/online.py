@@ -7,11 +7,11 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, Site, Verb, as_json
-from halfpipe.downlink import halts
 from halfpipe.ids import RunId
-from halfpipe.run.downlinks_of_run import every_run
-from halfpipe.site import online_handoff
-from halfpipe.site.online_handoff import OnlineOutcome
+from halfpipe.notify import online_handoff
+from halfpipe.notify.online_handoff import OnlineOutcome
+from halfpipe.state import halts
+from halfpipe.state.downlinks_of_run import every_run
 
 QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most runs are like this
 

@@ -16,9 +16,9 @@ from halfpipe.cli.verbs import DOWNLINK, SEVERAL, Site, Verb, cores
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId
-from halfpipe.run.hand_offs import current, hand_offs
-from halfpipe.site import batches
-from halfpipe.site.batches import Batches
+from halfpipe.operate import batches
+from halfpipe.operate.batches import Batches
+from halfpipe.state.hand_offs import current, hand_offs
 from halfpipe.status import slurm_queue
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey

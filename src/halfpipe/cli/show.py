@@ -14,8 +14,8 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure_record import Failure
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
 from halfpipe.status.account import Account, account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.survey import Survey

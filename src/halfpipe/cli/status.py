@@ -12,9 +12,9 @@ import click
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, downlinks, row_options
-from halfpipe.downlink.submit import stream
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
+from halfpipe.notify.submit import stream
 from halfpipe.status.account import Account
 from halfpipe.status.failed_jobs import together
 from halfpipe.status.overview import DAY, OfFiles, known, overview, recent
@@ -76,7 +76,7 @@ def command(
     of_files: OfFiles | None = None
     checked = Counter[str]()
     if checks:
-        from halfpipe.run.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
+        from halfpipe.state.run_state import rebuild_indexes  # noqa: PLC0415 - numpy
         from halfpipe.status.receipt_check import Check  # noqa: PLC0415 - numpy
 
         sees_stage = Survey(site.settings).plan.sees_stage

@@ -5,9 +5,9 @@ import sys
 import click
 
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb
-from halfpipe.downlink import submit
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
+from halfpipe.notify import submit
 
 
 @click.command(

@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from halfpipe.cli.verbs import Site, Verb, cores
-from halfpipe.site import unattended_turn
+from halfpipe.operate import unattended_turn
 
 
 @click.command(

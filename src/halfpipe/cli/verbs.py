@@ -10,12 +10,12 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values, refuse_missing_places
-from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.operate.invocation import SnakemakeCall
 from halfpipe.settings import Settings
-from halfpipe.site.invocation import SnakemakeCall
+from halfpipe.staging import stage_mark
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -222,7 +222,7 @@ class Verb(click.Command):
 
 def _expanded(site: Site, values: Iterable[object]) -> Iterable[object]:
     """Return the values without repeats; each range is replaced by its downlinks."""
-    from halfpipe.downlink.plan import expand  # noqa: PLC0415 - only where a range is named
+    from halfpipe.plan.plan import expand  # noqa: PLC0415 - only where a range is named
 
     every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
     return dict.fromkeys(value for each in every for value in each)

@@ -1,8 +1,8 @@
 """The products of a decoder: checked record by record, then moved to their place.
 
 If a chunk is decoded again, its earlier products are kept until the downlink is handed off
-(`halfpipe.run.merged_index.keep_known`). Other downlinks may still need their records, and a merge that would shrink is
-refused.
+(`halfpipe.state.merged_index.keep_known`). Other downlinks may still need their records, and a merge that would shrink
+is refused.
 """
 
 import os

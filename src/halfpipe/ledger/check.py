@@ -15,9 +15,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import FOREIGN, Ledger
 from halfpipe.ledger.load import LACKS, RESTORED, Loaded, loaded, restore_or_remove, standing
 from halfpipe.ledger.rows import handed_off, is_known
-from halfpipe.run.downlinks_of_run import refuse_unknown_downlink
-from halfpipe.run.hand_offs import HandOff
 from halfpipe.settings import Settings
+from halfpipe.state.downlinks_of_run import refuse_unknown_downlink
+from halfpipe.state.hand_offs import HandOff
 from halfpipe.words import count
 
 MOST_NAMED = 10  # a cause names at most this many downlinks: the latest ones

@@ -22,9 +22,9 @@ from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.rows import Entry, Part, former_row, handed_off, read_entry, run_row
 from halfpipe.ledger.tables import COPIED, DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.hand_offs import series
 from halfpipe.settings import Settings
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.hand_offs import series
 
 # Error codes: the ledger lacks a receipt, or the working directory lacks a receipt that the ledger was loaded from.
 LACKS = "ledger-lacks"

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from halfpipe.errors import StateError
 from halfpipe.ids import RunId, RunKind
+from halfpipe.ledger.moot_file import is_good
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.deliveries import MootKey
-from halfpipe.run.moot_keys import is_good
+from halfpipe.state.deliveries import MootKey
 
 UNKNOWN = MootKey(0xFFFFFFFF, "UNKNOWN")
 

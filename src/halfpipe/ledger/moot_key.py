@@ -5,9 +5,9 @@ import numpy as np
 from halfpipe.errors import LedgerError, StateError
 from halfpipe.formats.idx import Datagrams
 from halfpipe.ids import RunId, RunKind
-from halfpipe.run.deliveries import MootKey
-from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
+from halfpipe.ledger.moot_file import UNSET, first_datagram, moot_of
 from halfpipe.settings import Settings
+from halfpipe.state.deliveries import MootKey
 
 
 def of_run(settings: Settings, run: RunId, datagrams: Datagrams) -> MootKey:

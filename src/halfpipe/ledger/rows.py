@@ -17,6 +17,7 @@ from halfpipe.formats.idx import Datagrams
 from halfpipe.formats.retdef import MAX_TIME, read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.mapping import look_up
+from halfpipe.ledger.moot_file import UNSET, first_datagram, moot_of
 from halfpipe.ledger.tables import (
     DATAGRAMS,
     FORMER_LINKS,
@@ -27,12 +28,11 @@ from halfpipe.ledger.tables import (
 )
 from halfpipe.merge.late_events import listed
 from halfpipe.merge.settle import KnownDatagrams, consecutive, first_and_last, is_complete, with_events
-from halfpipe.run.deliveries import Deliveries, DeliveryHistory
-from halfpipe.run.downlinks_of_run import every_downlink
-from halfpipe.run.hand_offs import HandOff, last_hand_off
-from halfpipe.run.merged_index import known_datagrams, read_published
-from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.settings import Settings
+from halfpipe.state.deliveries import Deliveries, DeliveryHistory
+from halfpipe.state.downlinks_of_run import every_downlink
+from halfpipe.state.hand_offs import HandOff, last_hand_off
+from halfpipe.state.merged_index import known_datagrams, read_published
 
 Row = dict[str, Any]
 # The states of a run (ground-chain §10).

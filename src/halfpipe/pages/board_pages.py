@@ -31,7 +31,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
 from halfpipe.pages.pictures import Picture, picture
 from halfpipe.pages.rendering import SIGNS, render
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.state.downlinks_of_run import begun_downlinks
 from halfpipe.status.account import UNKNOWN, Account
 from halfpipe.status.failed_jobs import end_of, failed_jobs
 from halfpipe.status.overview import Overview, overview

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halfpipe.downlink.submissions import submissions
 from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import NotDelivered
+from halfpipe.notify.submissions import submissions
 from halfpipe.pages.rendering import render
 from halfpipe.status.explanation import KINDS, REFUSED, State, together
 from halfpipe.status.survey import Survey

@@ -13,10 +13,10 @@ from itertools import pairwise
 import msgspec
 
 from halfpipe.config import Profile, read_yaml
-from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError
 from halfpipe.files.json_files import Json
 from halfpipe.settings import ROOT, Settings
+from halfpipe.staging import stage_mark
 
 SCRIPT = ROOT / "profiles" / "s3df" / "doctor.sh"
 SECONDS = 60.0  # the script ends by itself within 30

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from halfpipe.causes import Cause, Phase, Verdict
-from halfpipe.downlink import plan_causes
-from halfpipe.downlink.stage_look import GONE
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
+from halfpipe.plan import plan_causes
+from halfpipe.staging.stage_look import GONE
 from halfpipe.status.causes import books, hand_off, records, submission
 from halfpipe.status.survey import LEVEL0_SETTLED_SECONDS, DownlinkFacts, Survey, read_facts
 
@@ -49,7 +49,7 @@ class Account:
     runs, events
         Numbers in its receipt; 0 without one.
     books
-        The books of the runs whose waiting events are counted here (`halfpipe.run.run_books.counted_at`).
+        The books of the runs whose waiting events are counted here (`halfpipe.state.run_books.counted_at`).
     handoff, submitted
         Numbers of the latest hand-off and of the one that Level-1 has; None without one.
     handed_off
@@ -57,7 +57,7 @@ class Account:
     at_level1
         The seal of its receipt if Level-1 has this hand-off and needs rows of it in the ledger; otherwise empty.
     closed
-        When it last changed (`halfpipe.downlink.closed.last_change`) if it is closed; otherwise None.
+        When it last changed (`halfpipe.state.closed.last_change`) if it is closed; otherwise None.
     """
 
     downlink: DownlinkId

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from halfpipe.decisions import Decision, Decisions, Subject, UndecidedError, What, offer
-from halfpipe.downlink.plan import Plan
 from halfpipe.errors import MissingInputError, Remedy
 from halfpipe.ids import DownlinkId
-from halfpipe.run.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
+from halfpipe.plan.plan import Plan
 from halfpipe.settings import Settings
+from halfpipe.state.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
 from halfpipe.status.account import account
 from halfpipe.status.survey import Survey
 from halfpipe.words import count

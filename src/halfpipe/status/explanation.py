@@ -11,8 +11,6 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import arrived_since, shortfall_causes
-from halfpipe.downlink.handoff_causes import how_to_roll_back
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met
 from halfpipe.formats.retdef import read_retdef
@@ -25,11 +23,13 @@ from halfpipe.merge.undelivered import (
     NotDelivered,
     in_words,
 )
-from halfpipe.run.downlinks_of_run import (
+from halfpipe.notify.handoff_causes import how_to_roll_back
+from halfpipe.notify.submissions import submissions
+from halfpipe.settings import Settings
+from halfpipe.state.downlinks_of_run import (
     every_run,
     handoff_times,
 )
-from halfpipe.settings import Settings
 from halfpipe.status.known import Known
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, grouped, lasted, utc

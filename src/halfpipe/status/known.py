@@ -17,10 +17,10 @@ from halfpipe.merge.decision import all_known
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, books_of, undelivered
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
-from halfpipe.run.merged_index import MergedIndex, events_there, known_indexes
 from halfpipe.settings import Settings
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.downlinks_of_run import begun_downlinks, known_downlinks
+from halfpipe.state.merged_index import MergedIndex, events_there, known_indexes
 
 
 class Known:

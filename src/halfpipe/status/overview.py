@@ -9,13 +9,13 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import SITE, What
-from halfpipe.downlink.closed import write_closed
 from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.files import typed
 from halfpipe.files.json_files import write_json
 from halfpipe.files.typed import Stored
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import run_books
+from halfpipe.state import run_books
+from halfpipe.state.closed import write_closed
 from halfpipe.status.account import Account, account_and_facts
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.survey import DownlinkFacts, Survey

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from halfpipe.causes import Verdict
-from halfpipe.downlink.outstanding import outstanding
 from halfpipe.ids import DownlinkId
+from halfpipe.plan.outstanding import outstanding
 from halfpipe.process.failure_record import Failure
 from halfpipe.settings import Settings
 from halfpipe.status.account import account

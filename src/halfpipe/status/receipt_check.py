@@ -11,7 +11,15 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.chunk import Chunk, read_chunk
-from halfpipe.downlink.stage_look import (
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError, rebuild, rerun
+from halfpipe.files.advice import put_aside
+from halfpipe.files.reading import sha256
+from halfpipe.files.records import DamagedError, Series
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.notify.submissions import submissions
+from halfpipe.settings import Settings
+from halfpipe.staging.stage import halt_cleanup_tokens
+from halfpipe.staging.stage_look import (
     GONE,
     MISSING,
     difference,
@@ -21,18 +29,10 @@ from halfpipe.downlink.stage_look import (
     look,
     tokens_of,
 )
-from halfpipe.downlink.submissions import submissions
-from halfpipe.errors import HalfPipeError, MissingInputError, StateError, rebuild, rerun
-from halfpipe.files.advice import put_aside
-from halfpipe.files.reading import sha256
-from halfpipe.files.records import DamagedError, Series
-from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.attempts import Attempts
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.hand_offs import HandOff, last_hand_off
-from halfpipe.run.merged_index import read_published
-from halfpipe.run.stage import halt_cleanup_tokens
-from halfpipe.settings import Settings
+from halfpipe.state.attempts import Attempts
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.hand_offs import HandOff, last_hand_off
+from halfpipe.state.merged_index import read_published
 
 DAMAGED = "damaged"
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.config import missing_places
-from halfpipe.downlink.outstanding import too_many
-from halfpipe.downlink.plan import CLOCK_SECONDS
-from halfpipe.downlink.plan_causes import general_causes
 from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import DISK_FULL, sentence
 from halfpipe.files.reading import sha256
 from halfpipe.files.typed import Stored, read_stored, write_stored
 from halfpipe.ids import DownlinkId
+from halfpipe.plan.outstanding import too_many
+from halfpipe.plan.plan import CLOCK_SECONDS
+from halfpipe.plan.plan_causes import general_causes
 from halfpipe.settings import Settings
 from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc

@@ -15,23 +15,23 @@ from halfpipe.causes import Cause
 from halfpipe.decisions import Decisions
 from halfpipe.decode.chunk import Chunk, read_chunk
 from halfpipe.decode.shortfall import Arrived, arrived_since
-from halfpipe.downlink.closed import last_change, read_closed
-from halfpipe.downlink.handoff_causes import forgotten, overlapping, submissions_of
-from halfpipe.downlink.plan import Announced, DownlinkPlan, Plan, outstanding_chunks
-from halfpipe.downlink.stage_look import Staged, Tokens, tokens_of
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.pointers import resolves
 from halfpipe.files.reading import modified, names_in
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Standing
-from halfpipe.process.attempts import Attempt, Attempts
-from halfpipe.run import downlinks_of_run, run_books
-from halfpipe.run.deliveries import Deliveries, DeliveryHistory
-from halfpipe.run.hand_offs import HandOff, hand_offs, runs_of
-from halfpipe.run.online_record import OnlineRecord, OnlineState
+from halfpipe.notify.handoff_causes import forgotten, overlapping, submissions_of
+from halfpipe.notify.submissions import submissions
+from halfpipe.plan.plan import Announced, DownlinkPlan, Plan, outstanding_chunks
 from halfpipe.settings import Settings
+from halfpipe.staging.stage_look import Staged, Tokens, tokens_of
+from halfpipe.state import downlinks_of_run, run_books
+from halfpipe.state.attempts import Attempt, Attempts
+from halfpipe.state.closed import last_change, read_closed
+from halfpipe.state.deliveries import Deliveries, DeliveryHistory
+from halfpipe.state.hand_offs import HandOff, hand_offs, runs_of
+from halfpipe.state.online_record import OnlineRecord, OnlineState
 from halfpipe.status import slurm_queue
 from halfpipe.status.failed_jobs import FailedJob, failed_jobs
 from halfpipe.words import grouped

@@ -14,19 +14,19 @@ import msgspec
 from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.decode.chunk import EVT, Chunk
-from halfpipe.downlink.submissions import submissions
-from halfpipe.downlink.unbalanced import findings
+from halfpipe.deliver.unbalanced import findings
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.reading import modified
 from halfpipe.formats.met import met_to_unix
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.books import Books, Standing
 from halfpipe.merge.undelivered import missing_of_run
-from halfpipe.run.deliveries import Delivery
-from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
-from halfpipe.run.hand_offs import HandOff, last_hand_off
-from halfpipe.run.merged_index import known_datagrams
-from halfpipe.run.run_books import state_of
+from halfpipe.notify.submissions import submissions
+from halfpipe.state.deliveries import Delivery
+from halfpipe.state.downlinks_of_run import known_downlinks, refuse_unknown
+from halfpipe.state.hand_offs import HandOff, last_hand_off
+from halfpipe.state.merged_index import known_datagrams
+from halfpipe.state.run_books import state_of
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 

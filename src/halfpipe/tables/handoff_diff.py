@@ -9,7 +9,7 @@ import pandas as pd
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.run.hand_offs import HandOff, Receipt, hand_offs
+from halfpipe.state.hand_offs import HandOff, Receipt, hand_offs
 from halfpipe.tables import frames
 from halfpipe.words import count
 

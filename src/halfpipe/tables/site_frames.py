@@ -17,8 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.downlink.plan import Plan, outstanding_chunks
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import typed
 from halfpipe.files.reading import read_whole
@@ -28,17 +26,19 @@ from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.late_events import late_and_closed, numbers_inside
+from halfpipe.notify.submissions import submissions
+from halfpipe.plan.plan import Plan, outstanding_chunks
 from halfpipe.process.usage import Usage
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import (
+from halfpipe.settings import Settings
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.downlinks_of_run import (
     begun_downlinks,
     every_downlink,
     every_run,
     known_downlinks,
     refuse_unknown,
 )
-from halfpipe.run.hand_offs import HandOff, ReadDeliveries, hand_offs, last_hand_off, runs_of
-from halfpipe.settings import Settings
+from halfpipe.state.hand_offs import HandOff, ReadDeliveries, hand_offs, last_hand_off, runs_of
 from halfpipe.status.explanation import State
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns, frames

@@ -16,7 +16,7 @@ from halfpipe import paths
 from halfpipe.decisions import What
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.rows import IN_PROGRESS, INCOMPLETE
-from halfpipe.run.deliveries import Deliveries
+from halfpipe.state.deliveries import Deliveries
 from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes

@@ -12,9 +12,9 @@ from unittest.mock import patch
 from halfpipe import paths
 from halfpipe.decisions import What
 from halfpipe.decode import decode_chunk
-from halfpipe.downlink import submit as submission
 from halfpipe.files.records import numbers
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.notify import submit as submission
 from halfpipe.process.programs import run as run_program
 from tests.support import forks, in_process
 from tests.support.stories import screens

@@ -9,8 +9,8 @@ from halfpipe.files.pointers import point
 from halfpipe.files.records import file_of
 from halfpipe.files.typed import values
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
-from halfpipe.run.hand_offs import NamedRun, Receipt, series
+from halfpipe.state.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.state.hand_offs import NamedRun, Receipt, series
 from tests.support.golden_cases import build
 from tests.support.workflow import Site
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.closed import last_change, write_closed
 from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure_record import Failure
+from halfpipe.state.closed import last_change, write_closed
 from tests.support.harness import job_log
 from tests.support.leases import held_by_another
 from tests.support.series import damage

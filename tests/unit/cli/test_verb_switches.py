@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink import halts
-from halfpipe.downlink.halts import Switch
 from halfpipe.files.heartbeat import whoami
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.state import halts
+from halfpipe.state.halts import Switch
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.workflow import Site
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.downlink.plan import retdef_to_stage
 from halfpipe.errors import FormatError
 from halfpipe.formats import retdef as retdefs
 from halfpipe.formats.retdef import MAX_SIZE, REMEDY, RetDef, Span, content_of, parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.plan.plan import retdef_to_stage
 from tests.support.settings import searching
 
 NAME = Path("/retdefs/240601001/RetDef-240601001-00001.xml")

@@ -15,10 +15,10 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import UNKNOWN, look_up
+from halfpipe.ledger.moot_file import UNSET
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.run.deliveries import MootKey
-from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Moot, Paths, Settings
+from halfpipe.state.deliveries import MootKey
 
 RUN = RunId("2c2e5787")
 OTHER = RunId("2c2e8000")

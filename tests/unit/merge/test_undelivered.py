@@ -9,7 +9,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late_events import not_all_delivered
 from halfpipe.merge.undelivered import Group, Lack, MissingPart, NotDelivered
-from halfpipe.run.deliveries import Delivery
+from halfpipe.state.deliveries import Delivery
 from tests.support import explained
 from tests.support.bridge import Run
 from tests.support.chunks import chunk_of

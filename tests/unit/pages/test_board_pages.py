@@ -11,13 +11,13 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import CODES, PHASES, Cause, Verdict
-from halfpipe.downlink.submissions import submissions
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
+from halfpipe.notify.submissions import submissions
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import cells, phase_of, ticks, timeline
-from halfpipe.process.attempts import Action, By, Outcome
-from halfpipe.run.hand_offs import series
+from halfpipe.state.attempts import Action, By, Outcome
+from halfpipe.state.hand_offs import series
 from halfpipe.status.account import Account
 from halfpipe.status.overview import recent
 from halfpipe.status.survey import Survey

@@ -7,13 +7,13 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import submissions
 from halfpipe.formats.met import unix_to_met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval
+from halfpipe.notify.submissions import submissions
 from halfpipe.pages import pictures
 from halfpipe.pages.pictures import Scale, picture, run_picture
-from halfpipe.process.attempts import Action, By, Outcome
+from halfpipe.state.attempts import Action, By, Outcome
 from halfpipe.status.survey import Survey
 from tests.support import gallery
 from tests.support.golden_cases import build

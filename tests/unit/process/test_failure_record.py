@@ -19,10 +19,10 @@ import snakemake_executor_plugin_halfpipe as executor
 import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
 from halfpipe.config import write_down
+from halfpipe.deliver.shrinking import ShrunkError
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure_record import Failure, forget
-from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import Paths, Settings
 from tests.support.harness import failure_code
 from tests.support.workflow import Site

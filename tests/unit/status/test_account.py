@@ -10,10 +10,11 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import Subject, What, decide
-from halfpipe.downlink import stage_mark, submit
-from halfpipe.downlink.closed import write_closed
 from halfpipe.merge.books import Books, Standing
+from halfpipe.notify import submit
 from halfpipe.settings import Paths, Settings
+from halfpipe.staging import stage_mark
+from halfpipe.state.closed import write_closed
 from halfpipe.status.account import Account, account
 from halfpipe.status.causes.books import books_causes
 from halfpipe.status.overview import note_closed, recent

@@ -10,11 +10,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.decisions import What
-from halfpipe.downlink.submissions import submissions
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Books
 from halfpipe.merge.undelivered import NotDelivered
-from halfpipe.process.attempts import Action, By, Outcome
+from halfpipe.notify.submissions import submissions
+from halfpipe.state.attempts import Action, By, Outcome
 from halfpipe.status.account import account
 from halfpipe.status.explanation import Explained, State
 from halfpipe.status.survey import Survey

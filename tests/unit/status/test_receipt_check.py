@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink import submit
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.hand_offs import Text
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.notify import submit
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.hand_offs import Text
+from halfpipe.state.merged_index import MergedIndex
 from halfpipe.status.account import COSTS, account
 from halfpipe.status.receipt_check import Check
 from halfpipe.status.survey import Survey

@@ -5,8 +5,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import every_run
+from halfpipe.state.deliveries import Deliveries
+from halfpipe.state.downlinks_of_run import every_run
 from halfpipe.status.survey import Survey
 from halfpipe.tables import columns
 from halfpipe.tables.frames import waiting_runs

@@ -12,8 +12,8 @@ from halfpipe.decode.chunk import Chunk
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.books import Books
-from halfpipe.run.deliveries import Delivery, DeliveryHistory, EventFile
-from halfpipe.run.hand_offs import HandedRun, HandOff, NamedRun, Receipt
+from halfpipe.state.deliveries import Delivery, DeliveryHistory, EventFile
+from halfpipe.state.hand_offs import HandedRun, HandOff, NamedRun, Receipt
 from halfpipe.tables import handoff_diff
 from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences, two_hand_offs
 from tests.support.golden_cases import build

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 import halfpipe
 from halfpipe import paths
 from halfpipe.cli.printed import records
-from halfpipe.downlink.submissions import submissions
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt, met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import join
-from halfpipe.process.attempts import Action, By, Outcome
+from halfpipe.notify.submissions import submissions
+from halfpipe.state.attempts import Action, By, Outcome
 from halfpipe.tables import columns
 from halfpipe.tables.site_frames import SiteFrames, coverage_frame, coverage_table, find, gaps_in
 from halfpipe.words import count

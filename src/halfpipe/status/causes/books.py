@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import Subject, What, offer
-from halfpipe.downlink.handoff_causes import HOUR
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.books import Standing
+from halfpipe.notify.handoff_causes import HOUR
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count
 

@@ -6,12 +6,12 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decisions import Subject, What, offer
 from halfpipe.decode.shortfall import shortfall_causes
-from halfpipe.downlink import unbalanced
-from halfpipe.downlink.plan import looked_in
+from halfpipe.deliver import unbalanced
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import ChunkId
-from halfpipe.run.deliveries import MOST_CONTRADICTIONS
-from halfpipe.run.hand_offs import HandedRun, HandOff
+from halfpipe.plan.plan import looked_in
+from halfpipe.state.deliveries import MOST_CONTRADICTIONS
+from halfpipe.state.hand_offs import HandedRun, HandOff
 from halfpipe.status.failed_jobs import failures
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count, grouped

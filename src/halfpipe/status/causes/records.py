@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.handoff_causes import overlaps
 from halfpipe.errors import HalfPipeError, Remedy, rebuild, rerun
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.hand_offs import HandedRun
-from halfpipe.run.online_record import OnlineState
+from halfpipe.notify.handoff_causes import overlaps
+from halfpipe.state.hand_offs import HandedRun
+from halfpipe.state.online_record import OnlineState
 from halfpipe.status.survey import DownlinkFacts, RunFacts
 from halfpipe.words import count
 

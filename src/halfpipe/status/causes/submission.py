@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.halts import Switch
-from halfpipe.downlink.handoff_causes import HOUR, how_to_roll_back, simulated, unsettled
-from halfpipe.downlink.stage_look import DIFFERS, FOREIGN, GONE, differences
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy, rerun
-from halfpipe.process.attempts import Attempts, By, Outcome
-from halfpipe.run.hand_offs import HandOff
+from halfpipe.notify.handoff_causes import HOUR, how_to_roll_back, simulated, unsettled
+from halfpipe.staging.stage_look import DIFFERS, FOREIGN, GONE, differences
+from halfpipe.state.attempts import Attempts, By, Outcome
+from halfpipe.state.halts import Switch
+from halfpipe.state.hand_offs import HandOff
 from halfpipe.status.failed_jobs import failures
 from halfpipe.status.survey import DownlinkFacts
 from halfpipe.words import count, utc

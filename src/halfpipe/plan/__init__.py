@@ -1,0 +1,1 @@
+"""What a downlink needs to become complete: its RetDefs, what is outstanding, what stops it."""

@@ -1,1 +1,0 @@
-"""The state of each run: its merged indexes, its deliveries, and the event files made from them."""

@@ -1,0 +1,1 @@
+"""The stage, where Level-1 finds event files, texts and tokens."""
