@@ -258,7 +258,8 @@ def _keys(kind: type, section: str = "") -> Iterator[str]:
 
 def _meant(place: tuple[str, ...]) -> str:
     """Suggest a key for an unknown one: one that is spelled alike, or has the same name in another section."""
-    keys, key = list(_keys(Settings)), ".".join(each for each in place if not each.isdecimal())
+    keys = list(_keys(Settings))
+    key = ".".join(each for each in place if not each.isdecimal())
     same = [each for each in keys if each.rpartition(".")[2] == place[-1]]
     found = get_close_matches(key, keys, 1, 0.8) or same
     return f"; you probably meant {found[0]}" if found else ""
@@ -300,7 +301,8 @@ def written_at(settings: Settings) -> Path:
 
 def write_down(settings: Settings) -> Path:
     """Write the settings to the file for jobs, unless it exists."""
-    path, text = written_at(settings), settings.as_json()
+    path = written_at(settings)
+    text = settings.as_json()
     if path.is_file() and path.read_bytes() == text.encode():
         os.utime(path)  # the caller reads the file server's time from it
     else:

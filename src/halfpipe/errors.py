@@ -113,7 +113,8 @@ class HalfPipeError(Exception):
     ) -> None:
         said = str(message)
         super().__init__(f"{said.removesuffix('.')}. {remedy}" if remedy.steps else said)
-        self.text, self.remedy = text or said, remedy
+        self.text = text or said
+        self.remedy = remedy
         if code is not None:
             self.code = code
 

@@ -25,9 +25,12 @@ class Place:
         return self._pattern.format(**dict(zip(self._names, ids)))  # noqa: B905 - checked above
 
 
-DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
+DL = "{dl}"
+CHUNK = "{chunk}"
+RUN = "{run}"
 FAILURE_SUFFIX = ".failure.json"
-DONE_LOG, USAGE = "done.log", "usage.jsonl"  # next to the logs of a downlink's jobs
+DONE_LOG = "done.log"  # next to the logs of a downlink's jobs
+USAGE = "usage.jsonl"  # likewise
 
 FORMAT_MARK = "format.json"  # the mark of the working directory: its format and its id
 RUNS = "runs"  # directory with the state of all runs

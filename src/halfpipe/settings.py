@@ -62,7 +62,9 @@ class Check:
         written: Mapping[str, Any] | None = None,
         **bounds: float | str,
     ) -> None:
-        self._read, self._written, self._bounds = read, written, bounds
+        self._read = read
+        self._written = written
+        self._bounds = bounds
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return the schema that checks the value."""

@@ -57,5 +57,6 @@ def shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     last = most * 2 // 3
-    head, tail = text[: most - last - 3], text[-last:]
+    head = text[: most - last - 3]
+    tail = text[-last:]
     return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"

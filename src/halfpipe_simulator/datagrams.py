@@ -125,7 +125,8 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
         b"".join(view[HEAD:end] for view, end in zip(views, ends, strict=True)), "<u4"
     ).astype(np.int64)
     records = bytearray().join(view[end:-CHECKSUM_SIZE] for view, end in zip(views, ends, strict=True))
-    data, offsets = np.frombuffer(records, np.uint8), np.cumsum(sizes) - sizes
+    data = np.frombuffer(records, np.uint8)
+    offsets = np.cumsum(sizes) - sizes
     if latc is not None and rows.apid[0] in LPA_APIDS:
         at_every_byte(records, "<u4")[offsets + sizes - evt.LATC_FROM_END] = latc
     lines = np.zeros(offsets.size, EVENT_LINE)

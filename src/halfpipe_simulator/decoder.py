@@ -39,7 +39,8 @@ class Product:
 
     def add(self, decoded: Decoded) -> None:
         """Append the records, and for each datagram the lines of its events and its own line."""
-        lines, data = decoded.lines, np.frombuffer(decoded.records, np.uint8)
+        lines = decoded.lines
+        data = np.frombuffer(decoded.records, np.uint8)
         ends = evt.context_column(data, lines["offset"][[0, -1]], "current_timeSecs")
         lines["offset"] += self.size
         write_whole(self.records, decoded.records)
@@ -78,14 +79,17 @@ def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
 def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], dict[int, bytes]]]:
     """Yield the valid datagrams, by number, in batches of one ground id and run start (MET seconds)."""
     batch: dict[int, bytes] = {}
-    run, size = (0, 0), 0
+    run = (0, 0)
+    size = 0
     for number, datagram in sound_datagrams(packets, sys.stdout):
         own = run_of(datagram)
         if batch and (own != run or size > BATCH):
             yield run, batch
             packets.let_go()
-            batch, size = {}, 0
-        run, batch[number] = own, datagram
+            batch = {}
+            size = 0
+        run = own
+        batch[number] = datagram
         size += len(datagram)
     if batch:
         yield run, batch

@@ -202,7 +202,8 @@ class _Place:
             click.echo("\n".join(["Not cured:", *(f"  {line}" for line in dict.fromkeys(left))]))
             return 1
         staged = self._staged(drill.first, drill.second)
-        lost, doubled = len({*drill.events} - {*staged}), len(staged) - len({*staged})
+        lost = len({*drill.events} - {*staged})
+        doubled = len(staged) - len({*staged})
         minutes = (time.time() - drill.began) / 60
         click.echo(f"Cured after {minutes:.0f} min. {BY_NAME[drill.trouble].lesson}")
         click.echo(f"{count(len(drill.events), 'event')}: {lost} not delivered, {doubled} delivered twice")

@@ -34,7 +34,8 @@ def contexts(times: NDArray[np.int64], sequences: NDArray[np.uint64], startedat:
     seconds, microseconds = np.divmod(times, MICROSECONDS)
     made["ccsds_utc"] = unix_microseconds(seconds, microseconds) / MICROSECONDS
     made["run_startedAt"] = startedat
-    made["current_timeSecs"], made["previous_timeSecs"] = seconds, seconds - 1
+    made["current_timeSecs"] = seconds
+    made["previous_timeSecs"] = seconds - 1
     made["scalers_sequence"] = sequences
     made["scalers_elapsed"] = elapsed = (times - startedat * MICROSECONDS) * TICKS
     made["scalers_livetime"] = elapsed * 92 // 100
@@ -76,15 +77,18 @@ def bodies(
     noise = rng.integers(0, 1 << 32, int(edges[-1]) // 4, dtype=np.uint32).tobytes()
     info["softwareKey"] = swkey
     keys["type"] = evt.KeysType.LPA if lpa else evt.KeysType.LCI
-    keys["LATC_master"], keys["LATC_ignore"] = hwkey, hwkey + 100
+    keys["LATC_master"] = hwkey
+    keys["LATC_ignore"] = hwkey + 100
     handlers = np.zeros(int(handled.sum()), evt.LPA_HANDLER)
     handlers["state"] = rng.integers(0, 5, handlers.size)
     handlers["prescaler"] = rng.integers(-3, 32, handlers.size)
     handlers["rsd_status"] = rng.integers(0, 1 << 32, handlers.size)
     last = 0
     for begin, size, more in zip(edges.tolist(), sizes.tolist(), handled.tolist(), strict=False):
-        first, last = last, last + more
-        length, ebf = _WORD.pack(size + 8), noise[begin : begin + size]
+        first = last
+        last = last + more
+        length = _WORD.pack(size + 8)
+        ebf = noise[begin : begin + size]
         behind = info.tobytes() + _WORD.pack(more) + handlers[first:last].tobytes()
         if not lpa:
             behind = _WORD.pack(info.itemsize) + info.tobytes()

@@ -41,13 +41,16 @@ def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
     file
         The name of the event file in the lines.
     """
-    tag, tail = b"EVT:", f" {file}\n".encode()
+    tag = b"EVT:"
+    tail = f" {file}\n".encode()
     text = np.full((events.size, len(tag) + sum(_WIDTHS) + len(_WIDTHS) + len(tail)), _BLANK, np.uint8)
-    text[:, : len(tag)], text[:, -len(tail) :] = np.frombuffer(tag, np.uint8), np.frombuffer(tail, np.uint8)
+    text[:, : len(tag)] = np.frombuffer(tag, np.uint8)
+    text[:, -len(tail) :] = np.frombuffer(tail, np.uint8)
     end = len(tag)
     for width, name in zip(_WIDTHS, EVENT_LINE.names or (), strict=True):
         end += 1 + width
-        column, cells = np.ascontiguousarray(events[name]), text[:, end - width : end]
+        column = np.ascontiguousarray(events[name])
+        cells = text[:, end - width : end]
         if column.dtype.kind == "S":
             cells[:] = np.strings.rjust(column, width).view(np.uint8).reshape(-1, width)
         elif column.dtype.kind == "f":
@@ -64,7 +67,8 @@ def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
 
 def _put_number(cells: NDArray[np.uint8], numbers: NDArray[np.uint64]) -> None:
     """Put numbers, right-justified, into blank cells, shape (n, width)."""
-    shortest, longest = len(str(numbers.min())), len(str(numbers.max()))
+    shortest = len(str(numbers.min()))
+    longest = len(str(numbers.max()))
     _put_digits(cells, numbers, longest)
     for digits in range(shortest, longest):
         cells[numbers < np.uint64(10**digits), -1 - digits] = _BLANK

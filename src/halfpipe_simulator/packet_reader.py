@@ -158,7 +158,8 @@ def read_datagrams(root: Path, scid: int, apid: int, spans: Sequence[tuple[float
     found, faults = archive_files(root, scid, apid, spans)
     files = tuple(path for _, path in found)
     mapped = lru_cache(_OPEN_MAPS)(_map)
-    edges, inside = _microseconds(spans), archive_hours.hours_inside(spans)
+    edges = _microseconds(spans)
+    inside = archive_hours.hours_inside(spans)
     parts = [np.zeros(0, PACKET)]
     for number, (hour, path) in enumerate(found):
         rows, damage = _scan(mapped(path), apid, hour)
@@ -244,7 +245,8 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
     first, second = (IDENTITY | apid).to_bytes(2, "big")
     earliest = int(met.unix_to_met(hour - archive_hours.HOUR))
     latest = int(met.unix_to_met(hour + 2 * archive_hours.HOUR))
-    content, everywhere = np.frombuffer(data, np.uint8), at_every_byte(data, f"V{HEADER_SIZE}")
+    content = np.frombuffer(data, np.uint8)
+    everywhere = at_every_byte(data, f"V{HEADER_SIZE}")
     found = [np.zeros(0, PACKET)]
     for begin in range(0, len(everywhere), _WINDOW):
         at = begin + np.flatnonzero(content[begin : min(begin + _WINDOW, len(everywhere))] == first)
@@ -259,12 +261,17 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
             & (heads["pad"] < ROUNDING)
             & (heads["pad"] <= size - HEADER_SIZE)
         )
-        heads, rows = heads.take(possible), np.zeros(possible.size, PACKET)
-        seconds, microseconds = heads["seconds"].astype(np.int64), heads["microseconds"].astype(np.int64)
-        rows["offset"], rows["size"], rows["pad"] = at[possible], size[possible], heads["pad"]
+        heads = heads.take(possible)
+        rows = np.zeros(possible.size, PACKET)
+        seconds = heads["seconds"].astype(np.int64)
+        microseconds = heads["microseconds"].astype(np.int64)
+        rows["offset"] = at[possible]
+        rows["size"] = size[possible]
+        rows["pad"] = heads["pad"]
         rows["met"] = seconds * MICROSECONDS + microseconds
         rows["unix"] = unix_microseconds(seconds, microseconds)
-        rows["flags"], rows["count"] = heads["sequence"] >> 14, heads["sequence"] & (COUNTER - 1)
+        rows["flags"] = heads["sequence"] >> 14
+        rows["count"] = heads["sequence"] & (COUNTER - 1)
         found.append(rows)
         if isinstance(data, mmap.mmap):  # a second read comes from the page cache
             data.madvise(mmap.MADV_DONTNEED)
@@ -278,7 +285,8 @@ def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     rows = rows.take(np.argsort(rows["met"], kind="stable"))
     starts = np.flatnonzero(np.r_[True, np.diff(rows["met"]) != 0])
     count = rows["count"].astype(np.int64)
-    lowest, highest = np.minimum.reduceat(count, starts), np.maximum.reduceat(count, starts)
+    lowest = np.minimum.reduceat(count, starts)
+    highest = np.maximum.reduceat(count, starts)
     wraps = np.repeat(highest - lowest > COUNTER // 2, np.diff(np.r_[starts, rows.size]))
     count[wraps & (count < COUNTER // 2)] += COUNTER
     rows = rows.take(np.lexsort((rows["offset"], rows["file"], count, rows["met"])))
@@ -312,7 +320,8 @@ def _datagrams(
     """
     if not packets.size:
         return (np.zeros(0, np.int64),) * 3
-    flags, count = packets["flags"], packets["count"].astype(np.int64)
+    flags = packets["flags"]
+    count = packets["count"].astype(np.int64)
     step = np.diff(count) % COUNTER
     opens = np.isin(flags, (Flags.FIRST, Flags.ALONE))
     closes = np.isin(flags, (Flags.LAST, Flags.ALONE))

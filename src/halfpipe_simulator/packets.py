@@ -64,7 +64,8 @@ def packets_of(
     count = packet_count(len(datagram), packet_size)
     packets = []
     for number in range(count):
-        first, last = Flags.FIRST * (number == 0), Flags.LAST * (number == count - 1)
+        first = Flags.FIRST * (number == 0)
+        last = Flags.LAST * (number == count - 1)
         seconds, microseconds = divmod(met + number * PACKET_SPACING, 1_000_000)
         packets.append(
             make_packet(

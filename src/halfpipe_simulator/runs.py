@@ -18,7 +18,8 @@ GROUND_ID = 0x770100
 
 # Codes and texts (ground-chain §3.3) that occur in these data; crates are in the order of APIDs (§1).
 _CRATES = (3, "siu0"), (0, "epu0"), (1, "epu1"), (2, "epu2")
-_OPERATOR, _FULL = (0, "operator"), (4, "full")
+_OPERATOR = (0, "operator")
+_FULL = (4, "full")
 # Fields of a record's context with a code and a text, and the fields of the datagram's line with this text.
 _TEXTS = {
     "run_platform": "platform",
@@ -134,7 +135,8 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
     """Make the datagrams of one run, EPU by EPU; `deliver` decides whether and when they arrive."""
     times, sequences, epu = _event_times(rng, spec, run)
     cuts = [int(times[len(times) * part // spec.parts]) for part in range(1, spec.parts)]
-    hwkey, swkey = 0x1C00 + number, 0x2200 + number
+    hwkey = 0x1C00 + number
+    swkey = 0x2200 + number
     for place, apid in enumerate(spec.epus):
         own = epu == place
         heads = contexts(times[own], sequences[own], run.met)
@@ -167,7 +169,9 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 "close_reason": _OPERATOR if last else _FULL,
             }
             for name, (code, text) in texts.items():
-                some[name], some[f"{name}Txt"], row[_TEXTS[name]][:] = code, text, text
+                some[name] = code
+                some[f"{name}Txt"] = text
+                row[_TEXTS[name]][:] = text
             row.evtutc0[:], row.evtutc1[:] = some["ccsds_utc"][[0, -1]]
             row.evtseq0[:], row.evtseq1[:] = some["scalers_sequence"][[0, -1]]
             records = [head.tobytes() + rest for head, rest in zip(some, rests[begin:end], strict=True)]

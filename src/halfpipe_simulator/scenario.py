@@ -191,7 +191,9 @@ class Scenario:
             series = groupby(enumerate(own), lambda at: (at[1].run, at[1].apid, at[1].number - at[0]))
             for number, (_, group) in enumerate(series, 1):
                 members = tuple(datagram for _, datagram in group)
-                first, (begin, _), (_, end) = members[0], members[0].span, members[-1].span
+                first = members[0]
+                (begin, _) = members[0].span
+                (_, end) = members[-1].span
                 chunks.append(Chunk(downlink, ChunkId.of(number), first.run, first.apid, begin, end, members))
         return chunks
 

@@ -240,7 +240,8 @@ def _bring_back(name: str, connection: Connection, *, do: bool) -> Adoption:
 def _table(connection: Connection, table: Table) -> TableLook:
     source = sql_table(table.name, *(column(each.name) for each in table.primary_key.columns))
     keyless = select(func.count()).select_from(source).where(or_(*(each.is_(None) for each in source.c)))
-    left, query = int(connection.execute(keyless).scalar_one()), readers(connection.dialect, table)
+    left = int(connection.execute(keyless).scalar_one())
+    query = readers(connection.dialect, table)
     names = () if query is None else tuple(sorted(connection.execute(query).scalars()))
     return TableLook(table.name, former_name(table), _count(connection, table.name), left, names)
 
@@ -275,10 +276,12 @@ def readers(dialect: Dialect, table: Table) -> Select[tuple[str]] | None:
         names = ("grantee", "table_schema", "table_name", "privilege_type")
         granted = sql_table("table_privileges", *map(column, names), schema="information_schema")
         where = (granted.c.table_schema == func.current_schema()) & (granted.c.table_name == table.name)
-        user, privilege = literal_column("current_user", String), granted.c.privilege_type
+        user = literal_column("current_user", String)
+        privilege = granted.c.privilege_type
     elif dialect.name == "oracle":
         granted = sql_table("user_tab_privs", *map(column, ("grantee", "owner", "table_name", "privilege")))
-        user, privilege = literal_column("USER", String), granted.c.privilege
+        user = literal_column("USER", String)
+        privilege = granted.c.privilege
         where = (granted.c.owner == user) & (granted.c.table_name == table.name.upper())
     else:
         return None

@@ -44,9 +44,13 @@ from halfpipe_switchover.sides import (
     side_at,
 )
 
-SAME, OTHER, UNLIKE = 0, 1, 3
+SAME = 0
+OTHER = 1
+UNLIKE = 3
 EVENTS = "events"
-HERE, THERE, BOTH = "here", "there", "both"
+HERE = "here"
+THERE = "there"
+BOTH = "both"
 
 
 class Reason(NamedTuple):
@@ -218,7 +222,8 @@ def _magic7(
 
     These are the times of the first known event of the first run, and of the last known event of the last run.
     """
-    ours, theirs = here.texts[MAGIC7], there.texts[MAGIC7]
+    ours = here.texts[MAGIC7]
+    theirs = there.texts[MAGIC7]
     # HalfPipe writes none if nothing is delivered. The legacy writes one, but removes it from its tree.
     needed = ours == [GONE] and any(run.nearest.merged for run in runs)
     if (ours == theirs and not needed) or (there.is_tree and theirs == [GONE]):
@@ -257,8 +262,13 @@ class _Run:
     def __init__(
         self, settings: Settings, inputs: Inputs, downlink: DownlinkId, sides: tuple[Side, Side], root: Path
     ) -> None:
-        self.settings, self.inputs, self.downlink, self.root = settings, inputs, downlink, root
-        self.run, self.sides, self.there = inputs.run, sides, sides[1]
+        self.settings = settings
+        self.inputs = inputs
+        self.downlink = downlink
+        self.root = root
+        self.run = inputs.run
+        self.sides = sides
+        self.there = sides[1]
         self.ours, self.theirs = (side.runs.get(self.run, Delivered()) for side in sides)
         self.in_ours = where_in(self.theirs.rows, self.ours.rows)
         ours = np.append(self.ours.rows.digest, 0)[self.in_ours]
@@ -267,14 +277,16 @@ class _Run:
 
     def findings(self, *, is_sound: bool) -> Iterator[Finding]:
         """Yield the differences. None is explained unless the files here are unchanged since their delivery."""
-        unlike, problems = self.unlike(self.nearest), list(self.theirs.wrong)
+        unlike = self.unlike(self.nearest)
+        problems = list(self.theirs.wrong)
         try:
             for merges in self._histories() if is_sound and (unlike or self.there.is_tree) else ():
                 expected = expected_of(merges, self.downlink, self.inputs, self.there, self.settings.merge)
                 differs = self.unlike(expected)
                 first = self.there.is_tree and not self.nearest.merged  # a tree never has HalfPipe's hand-off
                 if first or _weight(differs) < _weight(unlike):
-                    self.nearest, unlike = expected, differs
+                    self.nearest = expected
+                    unlike = differs
                 if not unlike:
                     break
         except MissingInputError as error:
@@ -299,7 +311,8 @@ class _Run:
 
     def _as_here(self) -> Expected:
         """Return HalfPipe's own hand-off."""
-        recorded, rows = self.inputs.recorded, self.ours.rows
+        recorded = self.inputs.recorded
+        rows = self.ours.rows
         others = {name for dl in recorded.latest() if dl != self.downlink for name in recorded.names(dl)}
         tokens = frozenset(Path(name).stem for name in others)
         lines = {name: [self.sides[0].lines(name, self.run.l1)] for name in TEXTS}
@@ -331,7 +344,8 @@ class _Run:
 
     def _unlike_events(self, expected: Expected) -> Iterator[Finding]:
         """Yield events that are missing, unexpected, or different."""
-        rows, theirs = expected.rows, self.theirs.rows
+        rows = expected.rows
+        theirs = self.theirs.rows
         at = where_in(theirs, rows)
         for of, numbers, where, text in (
             (rows, np.flatnonzero(where_in(rows, theirs) < 0), HERE, "missing there, though {} delivers it"),
@@ -346,7 +360,8 @@ class _Run:
         rows = self.theirs.rows
         if not isinstance(expected.rows, Events):
             return np.flatnonzero((at >= 0) & ~self.same).tolist()
-        changed, files = list[int](), [*self.inputs.files]
+        changed: list[int] = []
+        files = [*self.inputs.files]
         # Records that equal ours need no check, unless they may have the handlers of another event.
         for number in np.flatnonzero((at >= 0) & (~self.same | rows.bare)).tolist():
             place = files[expected.rows.file[at[number]]]
@@ -389,7 +404,8 @@ class _Run:
 
         A difference is the legacy's only if our side is what our own chunks and our own record of the delivery say.
         """
-        merged, elsewhere = self.nearest.merged, self.nearest.elsewhere
+        merged = self.nearest.merged
+        elsewhere = self.nearest.elsewhere
         if merged is None or elsewhere is None:
             return
         here = self._as_here()
@@ -399,8 +415,10 @@ class _Run:
         yield from self._unlike_texts(here, RULE)
 
     def _explained_events(self, merged: Merged, elsewhere: Events) -> Iterator[Finding]:
-        ours, theirs = self.ours.rows, self.theirs.rows
-        only_here, is_lpa = np.flatnonzero(where_in(ours, theirs) < 0), merged.kind == "LPA"
+        ours = self.ours.rows
+        theirs = self.theirs.rows
+        only_here = np.flatnonzero(where_in(ours, theirs) < 0)
+        is_lpa = merged.kind == "LPA"
         rows = ours[only_here]
         at = where_in(rows, merged.events)
         rules = [
@@ -410,7 +428,8 @@ class _Run:
             (_defect(4 if is_lpa else 9), np.append(merged.done, False)[at]),
         ]
         yield from self._by_rule(rows, HERE, rules, SPANS if is_lpa else _defect(7))
-        rows, latest = theirs[self.in_ours < 0], self.inputs.recorded.latest()
+        rows = theirs[self.in_ours < 0]
+        latest = self.inputs.recorded.latest()
         spans = [span for dl, one in latest.items() if dl != self.downlink for span in one.spans]
         rules = [(ELSEWHERE, inside_any(rows.sequence, spans)), (LOST, self._recorded_here(rows))]
         yield from self._by_rule(rows, THERE, rules, WAITS)
@@ -427,10 +446,12 @@ class _Run:
         found = np.zeros(len(self.ours.rows), bool)
         for part in self.inputs.parts.values():
             at = where_in(self.ours.rows[numbers], part.events)
-            mine, copies = numbers[at >= 0], part.events[at[at >= 0]]
+            mine = numbers[at >= 0]
+            copies = part.events[at[at >= 0]]
             for file in np.unique(copies.file).tolist():
                 of_file = copies.file == file
-                offsets, latc = copies.offset[of_file], self.settings.merge.latc_override
+                offsets = copies.offset[of_file]
+                latc = self.settings.merge.latc_override
                 sums = rows_of([*self.inputs.files], file, offsets, latc).digest
                 found[mine[of_file]] |= sums == self.ours.rows.digest[mine[of_file]]
         return found[numbers]

@@ -142,7 +142,8 @@ def merged(run: RunId, parts: Iterable[KnownDatagrams], events: Events, done: It
     of = {apid: pieces(rows) for apid, rows in KnownDatagrams.of(lines.values()).by_apid().items()}
     early = run.met < EIGHT_DIGITS
     is_lpa = of.keys() <= LPA
-    kind, nothing = "LPA" if is_lpa else "LCI", np.zeros(len(events), bool)
+    kind = "LPA" if is_lpa else "LCI"
+    nothing = np.zeros(len(events), bool)
     complete = not early and all(len(p) == 1 and p[0].opens and p[0].closing in CLOSES for p in of.values())
     if early or not of or (is_lpa and len(of) != EPUS):
         return Merged(events, nothing, nothing, kind, complete and bool(of), refused=True)
@@ -169,12 +170,14 @@ def inside(sequence: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[n
 
 def cut(events: int, limits: Merge) -> Iterator[tuple[int, int]]:
     """Yield the half-open slices of one index that become files; a limit of 0 means no limit."""
-    begin, limit = 0, limits.max_events
+    begin = 0
+    limit = limits.max_events
     while begin < events:
         end = min(begin + limit, events) if limit > 0 else events
         yield begin, end
         small = limit <= limits.chunk_floor * limits.max_events
-        begin, limit = end, limits.max_events if small else int(limits.chunk_scale * limit)
+        begin = end
+        limit = limits.max_events if small else int(limits.chunk_scale * limit)
 
 
 def file_number(sequence: int) -> int:
@@ -241,8 +244,10 @@ def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> list[Interval]
     spans: list[Interval] = []
     i = j = 0
     while i < len(one) and j < len(other):
-        a, b = one[i], other[j]
-        opened, stopped = a.opens and b.opens, a.closing == b.closing == b"stop"
+        a = one[i]
+        b = other[j]
+        opened = a.opens and b.opens
+        stopped = a.closing == b.closing == b"stop"
         first = (min if opened else max)(a.first, b.first)
         last = (max if stopped else min)(a.last, b.last)
         if opened or stopped or (a.first <= b.last and b.first <= a.last):

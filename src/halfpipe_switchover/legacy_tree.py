@@ -109,13 +109,15 @@ class LegacyRun:
         with suppress(FileNotFoundError):
             counts = _DELIVERED.fullmatch((home / f"{run.l1}-delivered.txt").read_text(errors="replace"))
             if counts:
-                found.merged, found.orphans = int(counts[1]), int(counts[2])
+                found.merged = int(counts[1])
+                found.orphans = int(counts[2])
                 found.kind = RunKind(counts[3])
         if (record := home / f"{run.l1}-spans.txt").exists():
             try:
                 spans = read_spans(record)
             except FormatError as error:
-                found.known, found.refused = Known.REFUSED, str(error)
+                found.known = Known.REFUSED
+                found.refused = str(error)
             else:
                 indexes = [home / f"{Path(paths.event_file(run.l1, first)).stem}.idx" for first, _ in spans]
                 counted = zip(spans, map(_events_of, indexes), strict=True)

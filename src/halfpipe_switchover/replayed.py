@@ -70,7 +70,9 @@ class Inputs:
     """
 
     def __init__(self, work: Path, run: RunId, key: MootKey | None) -> None:
-        self.work, self.run, self.key = work, run, key
+        self.work = work
+        self.run = run
+        self.key = key
         self.files: dict[Path, int] = {}  # evt files with the events of `parts`, and their numbers
 
     @cached_property
@@ -124,7 +126,8 @@ class Inputs:
 
         In each index, the legacy takes the first event time of the first datagram, and the last one of the last.
         """
-        firsts, lasts = [], []
+        firsts = []
+        lasts = []
         indexes = ((dl, self.indexes[dl]) for dl in self.indexes.keys() & {*known})
         for dl, chunk in ((dl, chunk) for dl, index in indexes for chunk in index.chunks):
             placed = chunk.place(self.work, dl)
@@ -159,11 +162,14 @@ def expected_of(
     limits
         How events are cut into files.
     """
-    run, latest = inputs.run, dict(merges)
+    run = inputs.run
+    latest = dict(merges)
     # A merge without files leaves the files of an older one in the stage.
     staged = {dl: one for dl, one in merges if there.is_tree or one.delivered.any()}
-    merged, wrote = latest[downlink], staged.get(downlink, latest[downlink])
-    files, moot = [], _environment(there.texts[MOOT_KEYS], str(run.met))
+    merged = latest[downlink]
+    wrote = staged.get(downlink, latest[downlink])
+    files = []
+    moot = _environment(there.texts[MOOT_KEYS], str(run.met))
     for begin, end in wrote.series:
         of_index = wrote.events[begin:end]
         for a, b in [(0, end - begin)] if there.is_tree else cut(end - begin, limits):

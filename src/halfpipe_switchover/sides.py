@@ -41,7 +41,9 @@ class Placed(Sequenced):
 
 NOTHING = Placed.zeros(0)
 _opened = lru_cache(maxsize=64)(evt.open_evt)
-RETIRED, MOOT_KEYS, TIMES = "retired_runs", "moot_keys", "event_times"
+RETIRED = "retired_runs"
+MOOT_KEYS = "moot_keys"
+TIMES = "event_times"
 TEXTS = ("delivered_events", RETIRED, "event_gaps", MOOT_KEYS, TIMES)
 MAGIC7 = "magic7"
 GONE = "(gone)"  # instead of the lines of a missing text
@@ -171,7 +173,9 @@ def lines_of(content: bytes) -> list[str]:
 def _staged(home: Path) -> Delivered:
     """Read the event files of a run, one after the other."""
     places = sorted(home.iterdir())
-    files, parts, wrong = [], [NOTHING], [] if places else [f"{home}: an empty directory"]
+    files = []
+    parts = [NOTHING]
+    wrong = [] if places else [f"{home}: an empty directory"]
     for place, path in enumerate(places):
         try:
             opened = evt.open_evt(path)
@@ -225,7 +229,9 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) ->
     places = [root.joinpath(*name.split("/")[-2:]) for name in names]
     if missing := [path for path in places if not path.exists()]:
         raise FormatError(f"{missing[0]}: missing, though other chunks of the run exist.")
-    files, parts, wrong = [], [NOTHING], []
+    files = []
+    parts = [NOTHING]
+    wrong = []
     for path, lines in zip(indexes, tables, strict=True):
         rows = Placed.zeros(len(lines))
         for name, of_file in lines.groupby("file"):
@@ -276,10 +282,12 @@ def rows_of(
     HalfPipeError
         If the file cannot be read, or if there is no record at an offset.
     """
-    path, rows = places[place], Placed.zeros(len(offsets))
+    path = places[place]
+    rows = Placed.zeros(len(offsets))
     data = _opened(path).data
     layout = evt.record_layout(data, offsets, str(path))
-    rows.place[:], rows.offset[:] = place, offsets
+    rows.place[:] = place
+    rows.offset[:] = offsets
     rows.sequence[:] = evt.context_column(data, offsets, "scalers_sequence")
     rows.apid[:] = evt.context_column(data, offsets, "ccsds_apid")
     rows.digest[:] = [*map(hash, _records(data, offsets, layout, latc))]
@@ -304,7 +312,8 @@ def _records(
 
 def record_at(path: Path, offset: int, latc: int | None = None) -> bytes:
     """Return the bytes of one record of a file; parameters and errors are those of `rows_of`."""
-    data, offsets = _opened(path).data, np.array([offset])
+    data = _opened(path).data
+    offsets = np.array([offset])
     return next(_records(data, offsets, evt.record_layout(data, offsets, str(path)), latc))
 
 

@@ -123,7 +123,8 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     HalfPipeError, OSError
         If something cannot be read or written. Re-running the command continues the takeover.
     """
-    work, do = settings.paths.work, report.done
+    work = settings.paths.work
+    do = report.done
     mark = Mark(str(home), handed_off(home))
     with suppress(HalfPipeError):
         if read_stored(work / MARK(home.name), Mark) == mark:
@@ -215,7 +216,8 @@ def _write(
     settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], chunks: Sequence[Chunk]
 ) -> None:
     """Record what is known of a downlink: its runs first, then the receipt and the submission."""
-    work, downlink = settings.paths.work, legacy.id
+    work = settings.paths.work
+    downlink = legacy.id
     named = []
     for run in runs:
         with leases.run_lease(settings, run.run, log.warning):
@@ -370,7 +372,8 @@ def takeover(
     work = settings.paths.work
     root = root.absolute()
     for place in (work, settings.paths.stage):
-        one, other = root.resolve(), place.resolve()
+        one = root.resolve()
+        other = place.resolve()
         if one.is_relative_to(other) or other.is_relative_to(one):
             raise ConfigError(
                 f"{root}: HalfPipe writes in {place}, and never where the legacy's tree is. Name the legacy's "

@@ -40,7 +40,8 @@ def command(site: Site, output: Path | None) -> int:
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-    home, days = output or site.settings.board.dir, site.settings.board.days
+    home = output or site.settings.board.dir
+    days = site.settings.board.days
     if home is None:
         raise ConfigError("there is no directory for the pages: give -o DIR, or set board.dir in the config")
     now = time.time()

@@ -32,7 +32,8 @@ def command(site: Site, do: bool, as_json: bool) -> int:
     submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
     cleanup.log_days. Files in use stay.
     """
-    now, settings = time.time(), site.settings
+    now = time.time()
+    settings = site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
     halted = f"cleanup is held by {switch}" if switch else ""
     found = list(clean(settings, now, halted, remove=do))

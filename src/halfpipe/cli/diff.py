@@ -32,7 +32,8 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
     from halfpipe.tables import handoff_diff
 
     one, other = handoff_diff.two_hand_offs(site.work, downlink, before, after)
-    old, new = one.receipt, other.receipt
+    old = one.receipt
+    new = other.receipt
     runs = handoff_diff.changed_runs(one, other)
     versions = ({"halfpipe": each.software} for each in (old, new))
     changes = {

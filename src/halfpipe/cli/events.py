@@ -42,7 +42,8 @@ def command(site: Site, what: RunId | Path) -> int:
         simulated = found.attrs["simulated"]
     else:
         site.check()
-        found, simulated = SiteFrames(site.settings).run(what).events(), site.settings.is_simulated
+        found = SiteFrames(site.settings).run(what).events()
+        simulated = site.settings.is_simulated
     foot = count(len(found), "event") + (", SIMULATED" if simulated else "")
     gone = [
         MissingInputError(f"the events of downlink {dl} are not listed: its chunk products are gone")

@@ -75,9 +75,12 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     site.check()
     if not as_json:
         site.say(trouble=True)
-    survey, every, unread = Survey(site.settings), list[Explained](), 0
+    survey = Survey(site.settings)
+    every: list[Explained] = []
+    unread = 0
     short = dict[tuple[DownlinkId, ChunkId], Chunk]()
-    failed, without_runs = list[HalfPipeError](), list[tuple[DownlinkId, Cause]]()
+    failed: list[HalfPipeError] = []
+    without_runs: list[tuple[DownlinkId, Cause]] = []
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
         runs = _runs(survey, asked, failed.append)
@@ -147,7 +150,8 @@ def _states(
 
 
 def _print_run(state: State) -> None:
-    run, now = state.run, state.survey.books(state.run)
+    run = state.run
+    now = state.survey.books(state.run)
     numbers = "its numbers are not known"
     if books := now.books:
         waiting = count(books.all_waiting, "waits", "wait")

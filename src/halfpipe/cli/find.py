@@ -50,7 +50,8 @@ def command(
     if utc is not None:  # without a zone it is UTC
         when = met_of.unix_to_met((utc if utc.tzinfo else utc.replace(tzinfo=UTC)).timestamp())
     found, failed = find(site.settings, when, runs)
-    survey, downlinks = Survey(site.settings), found.index.get_level_values("downlink")
+    survey = Survey(site.settings)
+    downlinks = found.index.get_level_values("downlink")
     states = {dl: account(survey, DownlinkId(dl)).state for dl in downlinks.unique()}
     outstanding = sorted(set(downlinks[found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""

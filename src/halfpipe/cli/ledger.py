@@ -57,7 +57,8 @@ def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], as_json: b
     from halfpipe.ledger.check import check
     from halfpipe.ledger.database import Ledger
 
-    ledger, status = Ledger.of(site.settings), 0
+    ledger = Ledger.of(site.settings)
+    status = 0
     if what == "check":
         found = check(ledger, site.settings, downlinks)
         status = 1 if found else 0

@@ -67,7 +67,8 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colors: Sequenc
     rows = data if isinstance(data, Sequence) else records(data)
     if not rows:
         return
-    terminal, last = on_terminal(), list(rows[0])[-1]
+    terminal = on_terminal()
+    last = list(rows[0])[-1]
     room = shutil.get_terminal_size().columns if terminal else sys.maxsize
     numbers = {
         name

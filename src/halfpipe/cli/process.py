@@ -99,7 +99,8 @@ def command(
 
 
 def _progress(batch: Batches, begun: float) -> str:
-    done, left = len(batch.done), len(batch.todo) - len(batch.done)
+    done = len(batch.done)
+    left = len(batch.todo) - len(batch.done)
     hours = max(time.monotonic() - begun, 1.0) / 3600
     words = [f"{done:,} of {len(batch.todo):,} handed off", f"{done / hours:,.0f} an hour"]
     if done and left:
@@ -134,7 +135,8 @@ def _problems(site: Site, batch: Batches) -> Iterator[tuple[DownlinkId, Cause]]:
         if (why := batch.left.get(dl)) is not None:
             yield dl, Cause(why.code, Verdict.NOTE, f"skipped: {why.text}")
             continue
-        causes, is_done = account(survey, dl).causes, dl in batch.done
+        causes = account(survey, dl).causes
+        is_done = dl in batch.done
         if not is_done and not any(cause.verdict is Verdict.ACTION for cause in causes):
             why = batch.ends.get(dl) or batches.UNKNOWN
             yield dl, Cause(why.code, Verdict.ACTION, why.text, Remedy(f"snakemake dl={dl}"))

@@ -115,7 +115,8 @@ def command(
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
     from halfpipe.tables import frames
 
-    found, failed = list[frames.StepByStep | ShownRun | ShownDownlink](), list[HalfPipeError]()
+    found: list[frames.StepByStep | ShownRun | ShownDownlink] = []
+    failed: list[HalfPipeError] = []
     for one in what:
         try:
             if books:
@@ -247,7 +248,8 @@ def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: floa
 
     frames = SiteFrames(site.settings, what or None)
     found = getattr(frames, name)
-    foot, is_bad = count(len(found), name.removesuffix("s")), False
+    foot = count(len(found), name.removesuffix("s"))
+    is_bad = False
     if name == "runs":
         of = (count(found.index.get_level_values(each).nunique(), each) for each in ("downlink", "run"))
         foot = ", ".join([*of, _staged(found)])
@@ -256,10 +258,8 @@ def _table(site: Site, name: str, what: Sequence[RunId | DownlinkId], days: floa
         found = found.query("days > @days")
         abandoned = int((found.state == "abandoned").sum())
         more = f", {abandoned} of them abandoned" if abandoned else ""
-        foot, is_bad = (
-            f"{count(len(found), 'open run')} older than {days:g} days{more}",
-            abandoned < len(found),
-        )
+        foot = f"{count(len(found), 'open run')} older than {days:g} days{more}"
+        is_bad = abandoned < len(found)
     document = {"failed": list(map(str, frames.problems.values()))}
     site.listed(name, found, foot, drop=TABLE_DROP, document=document)
     printed.errors(frames.problems.values())

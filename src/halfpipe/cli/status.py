@@ -128,7 +128,8 @@ def command(
 
 def _row(one: Account) -> dict[str, object]:
     """Return the row of a downlink, with its worst cause; the text of a cause that needs action is below the table."""
-    what, number = "", one.handoff
+    what = ""
+    number = one.handoff
     for first in one.causes[:1]:
         text = (
             first.code

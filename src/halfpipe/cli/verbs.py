@@ -182,8 +182,10 @@ class Verb(click.Command):
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.examples, self.statuses = examples, {**UNUSABLE, **(statuses or {})}
-        self.at_work, self.only_look = at_work, only_look
+        self.examples = examples
+        self.statuses = {**UNUSABLE, **(statuses or {})}
+        self.at_work = at_work
+        self.only_look = only_look
         self.params += site_options(hidden=True)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -232,7 +234,8 @@ class Named(click.ParamType[Any]):
     """An argument that the function `read` parses."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name, self._read = name, read
+        self.name = name
+        self._read = read
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the argument."""

@@ -29,7 +29,8 @@ def wait_for_earlier(settings: Settings, downlink: DownlinkId, run: RunId) -> No
     """
     if leases.SIDE_BY_SIDE not in os.environ:
         return
-    work, plan = settings.paths.work, Plan(settings)
+    work = settings.paths.work
+    plan = Plan(settings)
     names = (name.removeprefix("downlink-") for name in names_in(work / paths.LEASES))
     first = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name) and name < downlink)
     begun = time.monotonic()

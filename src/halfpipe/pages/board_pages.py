@@ -97,7 +97,8 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
     HalfPipeError
         If a page cannot be written.
     """
-    settings, begun = survey.settings, time.monotonic()
+    settings = survey.settings
+    begun = time.monotonic()
     of_site = {
         "work": str(survey.work),
         "simulated": settings.is_simulated,
@@ -105,7 +106,9 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         "turn": last_turn(survey.work),
         "contacts": settings.board.contacts,
     }
-    pages, handed_off, parts = set[str](), dict[str, Row](), list[Row]()
+    pages: set[str] = set()
+    handed_off: dict[str, Row] = {}
+    parts: list[Row] = []
 
     def write(page: str, template: str, values: Mapping[str, object]) -> None:
         made = survey.now + time.monotonic() - begun
@@ -123,7 +126,8 @@ def make(survey: Survey, downlinks: Iterable[DownlinkId], home: Path) -> Overvie
         write(paths.board_page(one.downlink), "downlink.html", _downlink(survey, one, facts) | late)
 
     found = overview(survey, downlinks, see=see)
-    runs, shown = run_pages(survey, found, parts), {one.downlink for one in found.accounts}
+    runs = run_pages(survey, found, parts)
+    shown = {one.downlink for one in found.accounts}
     for run, page in runs.items():
         there = (handed_off[row["downlink"]] for row in page.rows if row["downlink"] in handed_off)
         simulated = of_site["simulated"] or any(row["simulated"] for row in there)
@@ -335,7 +339,8 @@ def run_pages(survey: Survey, found: Overview, parts: list[Row]) -> dict[RunId, 
 
     `parts` are the rows of `halfpipe.tables.columns.RUNS` for the downlinks on the board.
     """
-    shown, in_need = {one.downlink for one in found.accounts}, {one.downlink for one in found.needing_action}
+    shown = {one.downlink for one in found.accounts}
+    in_need = {one.downlink for one in found.needing_action}
     books = {run: standing for one in found.accounts for run, standing in one.books.items()}
     runs = sorted({*books, *(RunId(row["run"]) for row in parts)})
     for other in {downlink for run in runs for downlink in begun_downlinks(survey.work, run)} - shown:

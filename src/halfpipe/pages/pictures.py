@@ -25,10 +25,15 @@ from halfpipe.words import SIMULATED, count, utc
 EDGE = 3.0  # percent of the width, on both sides of the known sequences
 LEAST = 0.25  # percent; even the shortest interval is visible
 TICKS = 5
-MOST_LINES, LETTERS = 6, 140  # text below the picture in a file
+MOST_LINES = 6
+LETTERS = 140  # text below the picture in a file
 # The kinds of bars, which are classes in the template. Undelivered events have the kinds in `WAITING`.
-ARRIVED, MISSING, AGAIN, SETTLED = "arrived", "missing", "again", "settled"
-STAGED, SUBMITTED = "staged", "submitted"
+ARRIVED = "arrived"
+MISSING = "missing"
+AGAIN = "again"
+SETTLED = "settled"
+STAGED = "staged"
+SUBMITTED = "submitted"
 LEGEND = {MISSING: "missing: events may still arrive here", AGAIN: "arrived again"}
 WAITING = {
     NotDelivered.WAITING: "waiting for missing data",
@@ -142,7 +147,8 @@ def picture(survey: Survey, run: RunId) -> Picture:
 
 def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    books, run = state.survey.books(state.run).books, state.run
+    books = state.survey.books(state.run).books
+    run = state.run
     parts = [f"{count(books.delivered, 'event')} staged"] if books else []
     if not state.unread:
         parts += [f"{state.count(kind):,} {kind}" for kind in KINDS if state.count(kind)]
@@ -164,7 +170,8 @@ def _lanes(state: State, scale: Scale) -> Iterator[Lane]:
         arrived = _covers(segments)
         bars = scale.bars(MISSING, subtract([Interval(LOWEST, HIGHEST)], arrived))
         bars += scale.bars(ARRIVED, arrived)
-        before, again = tuple[Interval, ...](), list[Bar]()
+        before = tuple[Interval, ...]()
+        again: list[Bar] = []
         for downlink in state.downlinks:
             brought = _covers(datagrams[downlink].get(apid, ()))
             bars += scale.bars(ARRIVED, subtract(brought, before), downlink)

@@ -163,7 +163,8 @@ def written(log: Path) -> float | None:
 
 def forget(log: Path) -> Failure | None:
     """Remove the record of the job with this log, because the job starts again; return what it contained."""
-    before, when = Failure.read(log), written(log)
+    before = Failure.read(log)
+    when = written(log)
     with suppress(OSError):
         log.with_suffix(paths.FAILURE_SUFFIX).unlink()
     return replace(before, since=before.since or when or 0.0) if before else None

@@ -61,7 +61,8 @@ def run(
     command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
     with prepared(logging.WARNING if arguments.log else logging.INFO) as terminal:
         output = _log_to(arguments.log) if arguments.log else sys.stderr
-        before, contact = None, "the maintainers"
+        before = None
+        contact = "the maintainers"
         try:
             if arguments.log is not None:
                 before = failure_record.forget(arguments.log)

@@ -79,7 +79,8 @@ class FailedJob:
     @property
     def archive(self) -> str:
         """The command that collects what the maintainers of its program need."""
-        work, dl = self.log.parents[2], self.log.parent.name
+        work = self.log.parents[2]
+        dl = self.log.parent.name
         files = [
             str(each.relative_to(work)) for each in (self.log, self.log.with_suffix(paths.FAILURE_SUFFIX))
         ]

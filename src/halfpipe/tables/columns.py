@@ -12,7 +12,11 @@ from halfpipe.formats.met import met_to_unix, unix_to_met
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT, WHOLE, NUMBER, YES_NO, UTC = "str", "Int64", "float64", "boolean", "datetime64[us, UTC]"
+TEXT = "str"
+WHOLE = "Int64"
+NUMBER = "float64"
+YES_NO = "boolean"
+UTC = "datetime64[us, UTC]"
 BATCH = 20_000  # rows at a time, because rows take more memory than columns
 MET = "met"  # mission elapsed time, seconds, as float64
 

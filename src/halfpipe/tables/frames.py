@@ -194,7 +194,8 @@ def waiting_runs(
     tuple
         The values of `halfpipe.tables.columns.WAITING`, with times in MET.
     """
-    settings, work = survey.settings, survey.work
+    settings = survey.settings
+    work = survey.work
     for run in runs:
         try:
             refuse_unknown(work, run)
@@ -274,7 +275,9 @@ def books(survey: Survey, what: DownlinkId | RunId) -> StepByStep:
     HalfPipeError
         If a record of it is damaged.
     """
-    found, chunks, rows = list[Cause](), list[dict[str, object]](), list[dict[str, object]]()
+    found: list[Cause] = []
+    chunks: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     runs = {what} if isinstance(what, RunId) else set[RunId]()
     for downlink in [what] if isinstance(what, DownlinkId) else known_downlinks(survey.work, what):
         of = survey.plan.of(downlink)

@@ -88,7 +88,8 @@ def sentences(runs: pd.DataFrame) -> Iterator[str]:
         for kind in KINDS:
             parts += [f"{count(number, 'file')} {kind}"] if (number := getattr(run, kind)) else []
         for name in ("waiting", "late", "state"):
-            now, then = getattr(run, name), getattr(run, f"{name}_before")
+            now = getattr(run, name)
+            then = getattr(run, f"{name}_before")
             parts += [f"{name} {then} → {now}"] if then != now else []
         yield f"run {run.run}: {', '.join(parts)}"
 

@@ -69,7 +69,8 @@ class SiteFrames:
     """
 
     def __init__(self, settings: Settings, named: Iterable[str] | None = None) -> None:
-        self.settings, self._work = settings, settings.paths.work
+        self.settings = settings
+        self._work = settings.paths.work
         self._named = None if named is None else tuple(named)
         self.problems: dict[str, HalfPipeError] = {}
 
@@ -147,7 +148,8 @@ class SiteFrames:
         try:
             confirmed = submissions(self._work, downlink, only_look=True).last_confirmed
         except HalfPipeError as error:
-            self.problems[downlink], confirmed = error, None
+            self.problems[downlink] = error
+            confirmed = None
         return confirmed.handoff if confirmed else None
 
     def _names(self) -> Sequence[DownlinkId]:
@@ -187,7 +189,9 @@ class SiteFrames:
                     self.problems[downlink] = error
 
     def _downlinks(self) -> Iterator[frames.Row]:
-        known, of_others, self.problems = set[DownlinkId](), self.problems, {}
+        known: set[DownlinkId] = set()
+        of_others = self.problems
+        self.problems = {}
         for last in self._last_hand_offs():
             downlink = last.receipt.downlink
             known.add(downlink)
@@ -229,7 +233,10 @@ class PartFrames:
     def __init__(
         self, settings: Settings, name: str, runs: Iterable[RunId], downlink: DownlinkId | None = None
     ) -> None:
-        self._settings, self.name, self.runs, self.delivered_by = settings, name, tuple(runs), downlink
+        self._settings = settings
+        self.name = name
+        self.runs = tuple(runs)
+        self.delivered_by = downlink
 
     def __repr__(self) -> str:
         simulated = ", SIMULATED data" if self._settings.is_simulated else ""
@@ -307,7 +314,8 @@ def events_of_file(path: Path) -> pd.DataFrame:
 def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) -> pd.DataFrame:
     """Return the frame of the known events of a run; with `delivered_by`, of those that this downlink delivered."""
     of = State(Survey(settings), run)
-    known, files = of.known, of.files
+    known = of.known
+    files = of.files
     sequence = known.sequence
     source = np.full(len(known), None, object)
     delivered = np.full(len(known), None, object)
@@ -318,7 +326,8 @@ def _events_of(settings: Settings, run: RunId, delivered_by: DownlinkId | None) 
     inside = delivered != None  # noqa: E711 - element by element
     for _, late in late_and_closed(known, inside, of.recorded, of.events)[0]:
         delivered[_are_in(known, late)] = None
-    unix, names = known.utc, np.array([path.name for path in files], object)
+    unix = known.utc
+    names = np.array([path.name for path in files], object)
     rows = (
         sequence,
         known.apid,
@@ -358,7 +367,8 @@ def coverage_table(covered: pd.DataFrame, name: str, *, simulated: bool) -> "Tab
     from astropy.table import Table  # noqa: PLC0415 - half a second, which most frames do without
     from astropy.time import Time, TimeDelta  # noqa: PLC0415
 
-    begin, end = covered.index.to_numpy(), covered.end_met.to_numpy()
+    begin = covered.index.to_numpy()
+    end = covered.end_met.to_numpy()
     found = Table({"START": begin, "STOP": end}, units={"START": "s", "STOP": "s"})
     found.meta = {
         "EXTNAME": "COVERAGE",
@@ -414,7 +424,8 @@ def find(
     """
     work = settings.paths.work
     near = [run for run in every_run(work) if when is None or -EARLIER <= when - run.met <= LONGEST]
-    candidates, failed = set[DownlinkId](), list[HalfPipeError]()
+    candidates: set[DownlinkId] = set()
+    failed: list[HalfPipeError] = []
     for run in runs or near:
         candidates.update(begun_downlinks(work, run))
         try:  # of what was taken over, there may be nothing but a delivery
