@@ -38,6 +38,11 @@ class Profile:
     content: Mapping[str, Json]
 
 
+def snakemake_profiles() -> Path:
+    """Return the directory of the user's profiles, as Snakemake has it."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
+
+
 def find_profile(given: str | None = None) -> Profile | None:
     """Find and read the profile `given`, or the one in the environment; None without either.
 
@@ -56,8 +61,7 @@ def find_profile(given: str | None = None) -> Profile | None:
     name = given or os.environ.get(VARIABLE)
     if not name or name == "none":
         return None
-    users = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
-    places = [Path(name), users / name]
+    places = [Path(name), snakemake_profiles() / name]
     file = next(
         (place / each for place in places for each in PROFILE_FILES if (place / each).is_file()), None
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from halfpipe import paths
+from halfpipe.cli import completion
 from halfpipe.cli.verbs import Site, Verb, reason_given, row_options
 from halfpipe.decisions import DECIDED_OF, Decisions, Subject, What, decide
 from halfpipe.errors import IdError
@@ -49,6 +50,7 @@ AGAIN = {What.LEFT_OUT, What.SHRUNK}  # another hand-off follows
     "words",
     nargs=-1,
     metavar="[SUBJECT WHAT[=N]]...",
+    shell_complete=completion.completes(completion.decided, completion.downlinks),
     help="As a message of halfpipe status shows them; none: list.",
 )
 @click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")

@@ -5,6 +5,7 @@ from collections import Counter
 import click
 
 from halfpipe import paths
+from halfpipe.cli import completion
 from halfpipe.cli.verbs import Site, Verb, reason_given, row_options
 from halfpipe.decisions import SITE, Decisions, UndecidedError, What, decide, open_problems
 from halfpipe.errors import Remedy
@@ -28,7 +29,11 @@ DAYS = 7.0  # as a turn looks back
     statuses={0: "good", 1: "nothing of it needs action, so nothing was recorded"},
 )
 @click.argument(
-    "words", nargs=-1, metavar="[DL|CODE]...", help="Downlinks, or codes of problems; none: list."
+    "words",
+    nargs=-1,
+    metavar="[DL|CODE]...",
+    shell_complete=completion.completes(completion.downlinks, completion.codes),
+    help="Downlinks, or codes of problems; none: list.",
 )
 @click.option("--reason", metavar="TEXT", help="Why it is not done yet; who and when are added.")
 @click.option("--undo", is_flag=True, help="Take it back: reminders come again.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from halfpipe.cli import printed
+from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, row_options
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import RunId
@@ -23,7 +23,11 @@ from halfpipe.words import count
 )
 @click.argument(
     "what",
-    type=Named("run or event file", lambda text: Path(text) if text.endswith(".evt") else RunId.parse(text)),
+    type=Named(
+        "run or event file",
+        lambda text: Path(text) if text.endswith(".evt") else RunId.parse(text),
+        completion.runs,
+    ),
     metavar="RUN|FILE",
     help="A run, as 2c2e5787 or r0741234567, or an event file (.evt).",
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import click
 
 from halfpipe.causes import CODES, Cause, Code
-from halfpipe.cli import printed
+from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
 from halfpipe.decode.chunk import Chunk
 from halfpipe.errors import HalfPipeError, IdError, MissingInputError
@@ -52,7 +52,9 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     "what",
     nargs=-1,
     required=True,
-    type=Named("run, downlink, sequence, or code", _read),
+    type=Named(
+        "run, downlink, sequence, or code", _read, completion.downlinks, completion.runs, completion.codes
+    ),
     metavar="DL|RUN|RUN:SEQUENCE|CODE...",
     help="A downlink, a run as 2c2e5787 or r0741234567, one sequence of a run, or a code.",
 )

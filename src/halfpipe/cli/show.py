@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from halfpipe.cli import printed
+from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view, met
@@ -61,7 +61,12 @@ TABLE_DROP = (
 @click.argument(
     "what",
     nargs=-1,
-    type=Named("run", lambda text: Path(text) if text.endswith(".evt") else read_either(text)),
+    type=Named(
+        "run",
+        lambda text: Path(text) if text.endswith(".evt") else read_either(text),
+        completion.downlinks,
+        completion.runs,
+    ),
     metavar="[RUN|DL|FILE]...",
     help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from halfpipe.cli import printed
+from halfpipe.cli import completion, printed
 from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values, refuse_missing_places
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.files import working_directory
@@ -137,6 +138,7 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
             ["--profile", "profile_name"],
             metavar="NAME_OR_DIR",
             type=click.Path(),
+            shell_complete=completion.completes(completion.profiles),
             help=f"Profile of the site, as for snakemake. Default: ${VARIABLE}.",
         ),
         site_option(
@@ -233,9 +235,16 @@ def _expanded(site: Site, values: Iterable[object]) -> Iterable[object]:
 class Named(click.ParamType[Any]):
     """An argument that the function `read` parses."""
 
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, read: Callable[[str], Any], *completed: completion.Words) -> None:
         self.name = name
         self._read = read
+        self._complete = completion.completes(*completed)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the words that a shell offers."""
+        return self._complete(ctx, param, incomplete)
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read the argument."""
@@ -263,8 +272,8 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
         ) from error
 
 
-DOWNLINK = Named("downlink", read_downlinks)
-RUN = Named("run", RunId.parse)
+DOWNLINK = Named("downlink", read_downlinks, completion.downlinks)
+RUN = Named("run", RunId.parse, completion.runs)
 
 cores = click.option(
     "--cores",

@@ -13,9 +13,10 @@ from halfpipe.settings import Settings
 LATEST = 200  # runs from which waiting times are estimated
 
 
-def every_downlink(work: Path) -> list[DownlinkId]:
-    """Return all downlinks that have a receipt, or a directory for their products, in order."""
+def every_downlink(work: Path, begin: str = "") -> list[DownlinkId]:
+    """Return the downlinks that have a receipt, or a directory for their products, in order: those that begin so."""
     names = {name.removeprefix(paths.receipt("")) for name in names_in(work)}
+    names = {name for name in names if name.startswith(begin)}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
