@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, IdError
-from halfpipe.formats import evt
+from halfpipe.formats import evt, idx
 from halfpipe.formats.idx import Sequenced
 from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.formats.structured import Column, at_every_byte, joined
@@ -49,7 +49,15 @@ MAGIC7 = "magic7"
 GONE = "(gone)"  # instead of the lines of a missing text
 # The columns of a merged index; `file` is an absolute path on the machine that wrote it.
 _LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
-_TYPES = {"run": "u4", "sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
+_TYPES = {
+    "run": "u4",
+    "sequence": "u8",
+    "apid": "u2",
+    "datagram": "u4",
+    "opening": str,
+    "closing": str,
+    "offset": "i8",
+}
 # Size in bytes of an LPA event without handlers, except for its EBF.
 _BARE = evt.CONTEXT.itemsize + 4 + 4 + evt.LPA_INFO.itemsize + 4 + evt.LPA_KEYS.itemsize
 Moot = tuple[int, bytes]
@@ -234,15 +242,48 @@ def _recorded(root: Path, downlink: DownlinkId, run: RunId, latc: int | None) ->
     wrong = []
     for path, lines in zip(indexes, tables, strict=True):
         rows = Placed.zeros(len(lines))
+        differs: set[str] = set()
         for name, of_file in lines.groupby("file"):
-            rows[of_file.index] = rows_of(places, names.index(name), of_file["offset"].to_numpy(), latc)
+            place = names.index(name)
+            rows[of_file.index] = rows_of(places, place, of_file["offset"].to_numpy(), latc)
+            differs |= _differing(places[place], of_file)
         file = file_of(f"{path.stem}.evt", rows)
-        differs = any((rows[key] != lines[key]).any() for key in ("sequence", "apid"))
         if in_order(rows) is not rows or differs or (lines["run"] != run.met).any():
-            wrong.append(f"{path}: not an index of its events in order")
+            columns = f" (other in the chunks: {', '.join(sorted(differs))})" if differs else ""
+            wrong.append(f"{path}: not an index of its events in order{columns}")
         files.append(file)
         parts.append(rows)
     return Delivered(in_order(joined(parts)), places, files, wrong, spans=spans, latc=latc)
+
+
+def _differing(path: Path, lines: pd.DataFrame) -> set[str]:
+    """Return the columns of lines that differ from the index of the chunk `path`; none if it has no index."""
+    place = path.with_suffix(".idx")
+    if not place.exists():
+        return set()
+    index = idx.read_index(place)
+    if not len(index.events) or not len(index.datagrams):
+        return {"offset"}
+    offsets = lines["offset"].to_numpy()
+    in_file = index.events[np.argsort(index.events.offset)]
+    events = in_file[np.searchsorted(in_file.offset, offsets).clip(max=len(in_file) - 1)]
+    in_order_of_numbers = index.datagrams[np.argsort(index.datagrams.datagram)]
+    datagrams = in_order_of_numbers[
+        np.searchsorted(in_order_of_numbers.datagram, events.datagram).clip(max=len(index.datagrams) - 1)
+    ]
+    right = {
+        "offset": events.offset,
+        "sequence": events.sequence,
+        "apid": events.apid,
+        "datagram": events.datagram,
+        "opening": datagrams.oaction,
+        "closing": datagrams.caction,
+    }
+    return {
+        name
+        for name, column in right.items()
+        if (column != lines[name].to_numpy().astype(column.dtype)).any()
+    }
 
 
 def _lines(path: Path) -> pd.DataFrame:
@@ -252,8 +293,8 @@ def _lines(path: Path) -> pd.DataFrame:
             path,
             sep=r"\s+",
             names=_LINE,
-            usecols=[*_TYPES],
-            dtype=_TYPES,
+            usecols=[*_TYPES, "file"],
+            dtype={**_TYPES, "file": str},
             index_col=False,
             keep_default_na=False,
             quoting=csv.QUOTE_NONE,

@@ -16,6 +16,7 @@ from halfpipe.files.typed import values
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.state.deliveries import Deliveries
 from halfpipe.state.hand_offs import Receipt, series
+from halfpipe_switchover.comparison import UNLIKE
 from tests.support.golden_cases import case_names
 from tests.support.harness import records_of
 from tests.support.workflow import Site
@@ -91,6 +92,24 @@ def test_incomplete_trees_are_refused(site: Site, tmp_path: Path) -> None:
         text.unlink()
     with pytest.raises(MissingInputError, match="not handed off there"):
         sides.compared(FIRST, tree)
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [*enumerate(["sequence", "apid", "datagram", "opening", "closing"], 2)],
+)
+def test_a_wrong_column_of_an_index_is_told(column: int, name: str, site: Site, tmp_path: Path) -> None:
+    sides = BothSides(TAKEOVER / "split2", site)
+    sides.site.by_hand(FIRST)
+    tree = Path(shutil.copytree(TAKEOVER / "split2" / "legacy", tmp_path / "tree"))
+    index = next((tree / FIRST).glob("*/r*-e*.idx"))
+    first, *others = index.read_text().splitlines()
+    words = first.split()
+    words[column] = str(int(words[column]) + 1) if words[column].isdigit() else "stop"
+    index.write_text("\n".join([" ".join(words), *others, ""]))
+    found = sides.compared(FIRST, tree)
+    assert found.status == UNLIKE
+    assert any(f"other in the chunks: {name}" in one.text for one in found.findings)
 
 
 def cut_out(path: Path, number: int) -> int:
