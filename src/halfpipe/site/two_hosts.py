@@ -109,7 +109,9 @@ def take_over(home: Path, me: int, number: int) -> tuple[bool, float | None]:
     since = time.monotonic()
     while me == 1 and time.monotonic() < since + 15 * LIFETIME:
         if lease.try_take():
-            return refused, time.monotonic() - since
+            lasted = time.monotonic() - since
+            lease.release()
+            return refused, lasted
         time.sleep(LIFETIME / 30)
     return refused, None
 

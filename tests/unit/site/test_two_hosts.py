@@ -13,6 +13,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.config import Profile
+from halfpipe.files import heartbeat
 from halfpipe.files.durable import write_bytes
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import two_hosts
@@ -66,6 +67,7 @@ def test_an_unreliable_file_system_is_found(
     found = verdicts(look(tmp_path, 1))
     assert ended(other) == 0
     assert found == WELL | ({code: "problem"} if code else {})
+    assert tmp_path not in heartbeat.hearts, "the lease is released"
 
 
 def test_a_side_that_is_unseen_stops_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
