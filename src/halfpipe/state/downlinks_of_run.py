@@ -15,8 +15,8 @@ LATEST = 200  # runs from which waiting times are estimated
 
 def every_downlink(work: Path, begin: str = "") -> list[DownlinkId]:
     """Return the downlinks that have a receipt, or a directory for their products, in order: those that begin so."""
-    names = {name.removeprefix(paths.receipt("")) for name in names_in(work)}
-    names = {name for name in names if name.startswith(begin)}
+    wanted = (begin, paths.receipt(begin))  # before anything else, because there may be 180,000 names
+    names = {name.removeprefix(paths.receipt("")) for name in names_in(work) if name.startswith(wanted)}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
