@@ -17,7 +17,7 @@ from halfpipe.process.failure_record import Failure
 from halfpipe.state import halts
 from halfpipe.state.halts import Switch
 from halfpipe_simulator.scenario import Scenario
-from halfpipe_simulator.troubles import STRAY, TROUBLES, Ground, Trouble, remove_stray
+from halfpipe_simulator.troubles import BY_NAME, STRAY, TROUBLES, Ground, Trouble, remove_stray
 from tests.support.harness import job_log
 from tests.support.workflow import Site, run
 
@@ -107,6 +107,15 @@ def test_a_ledger_that_is_down_is_one_problem_with_one_command(site: Site) -> No
     assert "ledger" not in {
         cause["code"] for one in site.told("status")["downlinks"] for cause in one["causes"]
     }
+
+
+def test_a_damaged_ledger_is_made_again_before_downlinks_are_loaded(site: Site) -> None:
+    ground = Ground(site.settings, FIRST, SECOND, site.home / "away", site.snakemake)
+    site.process(FIRST, SECOND)
+    BY_NAME["ledger-down"].make(ground)
+    (action,) = [cause for cause in site.told("status")["site"] if cause["verdict"] == "action"]
+    rebuild, load = (action["do"].find(part) for part in ("halfpipe ledger rebuild", "snakemake "))
+    assert 0 < rebuild < load
 
 
 def test_a_full_disk_turns_the_light_of_the_board(site: Site) -> None:

@@ -131,11 +131,9 @@ def _row(one: Account) -> dict[str, object]:
     what = ""
     number = one.handoff
     for first in one.causes[:1]:
-        text = (
-            first.code
-            if first.verdict is Verdict.ACTION
-            else " → ".join([first.text, *first.remedy.steps[:1]])
-        )
+        text = first.code
+        if first.verdict is not Verdict.ACTION:
+            text = " ".join([first.text, *first.remedy.lines[:1]])
         what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {
         "downlink": one.downlink,

@@ -93,7 +93,9 @@ def _with_waiting(cause: Cause, accounts: Iterable[Account]) -> Cause:
     text = (
         f"{cause.text}; {count(len(waiting), 'downlink')} {'waits' if len(waiting) == 1 else 'wait'} for it"
     )
-    return replace(cause, verdict=Verdict.ACTION, text=text, remedy=cause.remedy.but(do=[" ".join(do)]))
+    return replace(
+        cause, verdict=Verdict.ACTION, text=text, remedy=cause.remedy.but(do=[*cause.remedy.do, " ".join(do)])
+    )
 
 
 def known(survey: Survey) -> list[DownlinkId]:
