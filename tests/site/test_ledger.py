@@ -20,7 +20,7 @@ from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove, standing
 from halfpipe.ledger.rows import Part
-from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
+from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Moot
 from halfpipe.state.deliveries import MootKey
@@ -179,14 +179,14 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     mapping = replace(settings_of(tmp_path), moot=Moot(mapping=True))
     rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
     at = datetime(2024, 6, 28, 2)
-    default = {"tcompleted": at, "moot_key": 2**32 - 2, "moot_alias": "nomSciOps"}
-    # A table that exists already stays as it is.
+    # A table or view that exists already stays as it is.
     database.by_others(
         "CREATE TABLE glastops_acquisition (who VARCHAR(9), id NUMERIC(12), trequested TIMESTAMP, startedat "
-        "NUMERIC(12), type CHAR(16), moot_key NUMERIC(12), moot_alias CHAR(64))"
+        "NUMERIC(12), type CHAR(16), moot_key NUMERIC(12), moot_alias CHAR(64))",
+        "CREATE TABLE isoc_defaults (tcompleted TIMESTAMP, moot_key NUMERIC(12), moot_alias CHAR(64))",
+        f"INSERT INTO isoc_defaults VALUES ('{at}.000000', {2**32 - 2}, 'nomSciOps')",
+        "CREATE VIEW glastops_acqdefaults AS SELECT * FROM isoc_defaults",
     )
-    ledger.write(lambda _: None)
-    ledger.write(lambda c: c.execute(insert(DEFAULTS), [default]))
     process(tmp_path, ONE, {RUN: whole(956, 2)}, into=ledger)
 
     def is_of(expected: MootKey) -> bool:
