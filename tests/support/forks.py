@@ -1,5 +1,8 @@
 """Runs work in forks of this process, and harms it at a moment: before a change to files, or at a flush.
 
+Moments are audit events of Python, not calls of `halfpipe.files.durable`, so that a change that bypasses this module,
+or that Snakemake makes, is a moment, too.
+
 A shadow is a directory with everything that was flushed, like a disk that keeps nothing else.
 """
 

@@ -2,13 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.files.json_files import SEAL, read_json, write_json
-from halfpipe.files.records import PREVIOUS, sealed
+from halfpipe.files.json_files import read_json, write_json
 
 
 def homes(work: Path, place: str) -> tuple[Path, Path]:
@@ -40,13 +38,6 @@ def damage(work: Path, place: str, number: int = 1, copies: int = 2) -> None:
 def rewrite(path: Path, **values: Any) -> None:
     """Change values in a JSON file, with a valid checksum."""
     write_json(path, read_json(path) | values)
-
-
-def sealed_text(content: Mapping[str, Any]) -> str:
-    """Return the text of a first record with `content`, such as a receipt."""
-    return sealed(
-        {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}, None
-    ).decode()
 
 
 def noted(stage: Path) -> list[tuple[str, int]]:
