@@ -324,6 +324,8 @@ def test_a_working_directory_from_a_backup_is_refused(database: Database, tmp_pa
     remove(ledger, settings, ONE)
     load(ledger, settings, ONE)
     assert refused(settings, ONE) == ("", {})
+    process(work, ONE, {RUN: whole(965, 3)}, handoff=3)
+    assert refused(settings, ONE) == ("", {}), "a row that is only behind stops no processing"
 
 
 def test_a_database_that_is_down_does_not_stop_processing(tmp_path: Path) -> None:
