@@ -15,7 +15,7 @@ PYTEST = $(if $(CLOCK),$(OTHER_CLOCK)$(CLOCK)) $(BIN)/python -m pytest
 
 # The fast tests among those that could depend on the day, the time zone or the umask.
 OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_show.py cli/test_verb_status.py) \
-  $(addprefix tests/unit/status/test_,failed_jobs.py harm.py site_causes.py) \
+  $(addprefix tests/unit/status/test_,failed_jobs.py site_causes.py) \
   tests/unit/pages/test_board_pages.py \
   $(addprefix tests/unit/operate/test_,alarms.py cleanup.py publish.py) \
   $(addprefix tests/unit/tables/test_,frames.py site_frames.py) \

@@ -40,8 +40,8 @@ def slow(home: Path, me: int, number: int) -> tuple[float, int]:
 
 
 def overwriting(path: Path, content: bytes, *, lasting: bool) -> bool:
-    """Write as on a file system whose link(2) replaces files."""
-    write_bytes(path, content, lasting=lasting, locked=False)
+    """Write as on a file system whose link(2) replaces files, where the other side always comes second."""
+    write_bytes(path, b"2" if content == b"1" else b"1", lasting=lasting, locked=False)
     return True
 
 
