@@ -482,12 +482,29 @@ class Books:
         now = frozenset[Key]().union(*(deliveries[-1].keys for deliveries in recorded.values()))
         ever = frozenset[Key]().union(*(each.keys for deliveries in recorded.values() for each in deliveries))
         places = model.settled(model.known_datagrams(brought.values()), self.rules, run in self.abandoned)
+        # An event of a chunk that is left out was delivered from a datagram that is unknown now. If another datagram of
+        # the EPU has an event with its sequence, that one was not delivered.
+        numbers = defaultdict[Key, set[int]](set)
+        for chunks in brought.values():
+            for event in model.events_of(chunks):
+                numbers[event.sequence, event.apid].add(event.datagram)
+        others = {
+            key
+            for key in ever
+            if not any(
+                each.counts.get((key[1], number))
+                for deliveries in recorded.values()
+                for each in deliveries
+                if key in each.keys
+                for number in numbers[key]
+            )
+        }
         found = dict[Key, Where]()
         for key in events:
-            if key in now:
+            if key in now - others:
                 found[key] = Where.DELIVERED
             elif model.inside(key[0], taken):
-                found[key] = Where.CLOSED if key in ever else Where.LATE
+                found[key] = Where.CLOSED if key in ever - others else Where.LATE
             else:
                 found[key] = Where.DUE if model.inside(key[0], places) else Where.WAITING
         waiting = [sequence for (sequence, _), where in found.items() if where is Where.WAITING]

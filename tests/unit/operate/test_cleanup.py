@@ -279,7 +279,7 @@ def test_links_stay_and_are_removed_as_links_in_a_scratch_directory(old: Site) -
 
 
 LEFT = (
-    "work/settings/.0123456789abcdef.json.part",
+    f"work/settings/.0123456789abcdef.json.{'0f' * 16}.part",
     f"work/.{paths.FORMAT_MARK}.0123456789ab.part",
     f"work/{paths.STAGE_MARK_COPY}/.000001.json.0123456789ab.part",
     f"stage/{paths.STAGE_MARK}/.000001.json.0123456789ab.part",
