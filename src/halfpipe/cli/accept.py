@@ -11,10 +11,6 @@ from halfpipe.cli import completion
 from halfpipe.cli.verbs import Site, Verb, reason_given, row_options
 from halfpipe.decisions import DECIDED_OF, Decisions, Subject, What, decide
 from halfpipe.errors import IdError
-from halfpipe.state import deliveries
-from halfpipe.state.downlinks_of_run import begun_downlinks
-from halfpipe.status.deciding import covered, offers, refuse_unfit
-from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 REOPENED = "reopened"
@@ -63,6 +59,9 @@ def command(site: Site, words: tuple[str, ...], reason: str | None, undo: bool, 
     A decision covers the number that you looked at. If the number grows, the problem is back. Details:
     docs/deciding.md.
     """
+    from halfpipe.state.downlinks_of_run import begun_downlinks
+    from halfpipe.status.deciding import covered
+
     decided = [*_parsed(words, undo=undo)]
     why = reason_given(reason) if decided else ""
     if undo and not decided:
@@ -119,6 +118,9 @@ def _parsed(words: Sequence[str], *, undo: bool) -> Iterator[tuple[str, Subject,
 
 def _refuse_unfit(site: Site, decided: Iterable[tuple[str, Subject, int | None]]) -> None:
     """Refuse all if one does not fit the site now, and say what follows from each."""
+    from halfpipe.status.deciding import offers, refuse_unfit
+    from halfpipe.status.survey import Survey
+
     survey = Survey(site.settings, time.time())
     offered = offers(survey)
     for name, subject, number in decided:
@@ -132,6 +134,8 @@ def _refuse_unfit(site: Site, decided: Iterable[tuple[str, Subject, int | None]]
 
 
 def _reopen(site: Site, subject: Subject, why: str) -> None:
+    from halfpipe.state import deliveries
+
     assert subject.downlink is not None
     assert subject.run is not None
     spans = deliveries.release(site.settings, subject.run, subject.downlink, why)

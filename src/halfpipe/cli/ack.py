@@ -9,8 +9,6 @@ from halfpipe.cli import completion
 from halfpipe.cli.verbs import Site, Verb, reason_given, row_options
 from halfpipe.decisions import SITE, Decisions, UndecidedError, What, decide, open_problems
 from halfpipe.errors import Remedy
-from halfpipe.status.overview import overview, read_told, recent
-from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 DAYS = 7.0  # as a turn looks back
@@ -64,6 +62,9 @@ def command(site: Site, words: tuple[str, ...], reason: str | None, undo: bool) 
 
 def _open(site: Site) -> Counter[str]:
     """Return the open problems, also those that only a turn of the timer knows, because it reported them."""
+    from halfpipe.status.overview import overview, read_told, recent
+    from halfpipe.status.survey import Survey
+
     survey = Survey(site.settings)
     found = overview(survey, recent(survey, DAYS))
     causes = [(SITE, cause) for cause in found.site]

@@ -1,20 +1,21 @@
 """`halfpipe explain`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from halfpipe.causes import CODES, Cause, Code
 from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
-from halfpipe.decode.chunk import Chunk
 from halfpipe.errors import HalfPipeError, IdError, MissingInputError
-from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
-from halfpipe.status.account import account
-from halfpipe.status.explanation import Explained, State, runs_of, together, without_level0
-from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
+
+if TYPE_CHECKING:
+    from halfpipe.decode.chunk import Chunk
+    from halfpipe.status.explanation import Explained, State
+    from halfpipe.status.survey import Survey
 
 Run = RunId | tuple[RunId, int]  # all of a run, or one sequence
 
@@ -77,10 +78,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     site.check()
     if not as_json:
         site.say(trouble=True)
+    from halfpipe.status.explanation import without_level0
+    from halfpipe.status.survey import Survey
+
     survey = Survey(site.settings)
     every: list[Explained] = []
     unread = 0
-    short = dict[tuple[DownlinkId, ChunkId], Chunk]()
+    short: dict[tuple[DownlinkId, ChunkId], Chunk] = {}
     failed: list[HalfPipeError] = []
     without_runs: list[tuple[DownlinkId, Cause]] = []
     for each in asked_runs:
@@ -119,9 +123,11 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
 
 
 def _runs(
-    survey: Survey, asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
+    survey: "Survey", asked: DownlinkId | RunId, failed: Callable[[HalfPipeError], object]
 ) -> list[RunId] | None:
     """Return the run, or the runs of a downlink; None if they cannot be listed."""
+    from halfpipe.status.explanation import runs_of
+
     try:
         return runs_of(survey.settings, asked) if isinstance(asked, DownlinkId) else [asked]
     except HalfPipeError as error:
@@ -130,9 +136,11 @@ def _runs(
 
 
 def _without_runs(
-    survey: Survey, downlink: DownlinkId, failed: Callable[[HalfPipeError], object]
+    survey: "Survey", downlink: DownlinkId, failed: Callable[[HalfPipeError], object]
 ) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why a downlink has no runs yet: the causes of its account."""
+    from halfpipe.status.account import account
+
     one = account(survey, downlink)
     if not one.causes:
         failed(MissingInputError(f"downlink {downlink} contains no run ({one.state})."))
@@ -141,9 +149,11 @@ def _without_runs(
 
 
 def _states(
-    survey: Survey, runs: Iterable[RunId], failed: Callable[[HalfPipeError], object]
-) -> Iterator[State]:
+    survey: "Survey", runs: Iterable[RunId], failed: Callable[[HalfPipeError], object]
+) -> Iterator["State"]:
     """Yield the state of each run. Damaged records of one run hide no other."""
+    from halfpipe.status.explanation import State
+
     for run in runs:
         try:
             yield State(survey, run)
@@ -151,7 +161,9 @@ def _states(
             failed(error)
 
 
-def _print_run(state: State) -> None:
+def _print_run(state: "State") -> None:
+    from halfpipe.formats import met
+
     run = state.run
     now = state.survey.books(state.run)
     numbers = "its numbers are not known"
@@ -167,7 +179,9 @@ def _print_run(state: State) -> None:
         click.echo("  the numbers are those of the last merge")
 
 
-def _print_groups(groups: Sequence[Explained]) -> None:
+def _print_groups(groups: Sequence["Explained"]) -> None:
+    from halfpipe.status.explanation import together
+
     for alike in together(groups):
         for group in alike:
             where = (

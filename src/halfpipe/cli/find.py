@@ -7,10 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.show import TABLE_DROP
 from halfpipe.cli.verbs import RUN, Site, Verb, row_options
-from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.status.account import account
-from halfpipe.status.survey import Survey
 from halfpipe.words import count
 
 TIME = click.DateTime([f"%Y-%m-%dT{time}" for time in ("%H:%M", "%H:%M:%S", "%H:%M:%S%z", "%H:%M:%S.%f")])
@@ -44,6 +41,9 @@ def command(
         raise click.UsageError("Give --utc or --met, not both.")
     if unnamed or (utc is None and met is None and not runs):
         raise click.UsageError("Give a time (--utc 2023-04-01T12:34, or --met), or a run (--run).")
+    from halfpipe.formats import met as met_of
+    from halfpipe.status.account import account
+    from halfpipe.status.survey import Survey
     from halfpipe.tables.site_frames import find
 
     when = met

@@ -8,12 +8,6 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, Site, Verb, as_json
 from halfpipe.ids import RunId
-from halfpipe.notify import online_handoff
-from halfpipe.notify.online_handoff import OnlineOutcome
-from halfpipe.state import halts
-from halfpipe.state.downlinks_of_run import every_run
-
-QUIET = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most runs are like this
 
 
 @click.command(
@@ -51,6 +45,12 @@ def command(
         raise click.UsageError(
             "Name a run and give either --again or --settle, or name no run and give neither."
         )
+    from halfpipe.notify import online_handoff
+    from halfpipe.notify.online_handoff import OnlineOutcome
+    from halfpipe.state import halts
+    from halfpipe.state.downlinks_of_run import every_run
+
+    quiet = {OnlineOutcome.BEFORE, OnlineOutcome.OTHER}  # not printed, because most runs are like this
     if site.settings.paths.online is None and run is None:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
@@ -70,7 +70,7 @@ def command(
             found.append(result)
             if result.what is OnlineOutcome.FAILED:
                 click.echo(result, err=True)
-            elif not as_json and (again or result.what not in QUIET):
+            elif not as_json and (again or result.what not in quiet):
                 click.echo(result)
     counts = Counter(result.what for result in found)
     if as_json:

@@ -11,19 +11,13 @@ import click
 from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, read_either, row_options
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt_view, met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.failure_record import Failure
-from halfpipe.state.deliveries import Deliveries
-from halfpipe.state.downlinks_of_run import refuse_unknown, refuse_unknown_downlink
-from halfpipe.status.account import Account, account
-from halfpipe.status.failed_jobs import end_of, failed_jobs
-from halfpipe.status.survey import Survey
 from halfpipe.words import count, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from halfpipe.status.account import Account
     from halfpipe.tables.frames import StepByStep
 
 TABLES = ("downlinks", "runs", "files", "chunks", "waiting", "jobs", "records")
@@ -118,6 +112,7 @@ def command(
         return _table(site, name, what, days)
     if site.form not in printed.FORMS[:2]:
         raise click.UsageError("A summary is text or JSON; for rows use --table.")
+    from halfpipe.status.survey import Survey
     from halfpipe.tables import frames
 
     found: list[frames.StepByStep | ShownRun | ShownDownlink] = []
@@ -164,7 +159,7 @@ class ShownRun:
 class ShownDownlink:
     """What is shown of a downlink: its account, runs and records, and the last lines of running jobs."""
 
-    account: Account
+    account: "Account"
     runs: "DataFrame"
     records: "DataFrame"
     running: Sequence[str]
@@ -172,6 +167,9 @@ class ShownDownlink:
 
 def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> ShownRun:
     """Return what is shown of a run, also of downlinks in progress; add the errors of damaged submissions."""
+    from halfpipe.formats import met
+    from halfpipe.state.deliveries import Deliveries
+    from halfpipe.state.downlinks_of_run import refuse_unknown
     from halfpipe.tables.columns import RUNS
     from halfpipe.tables.frames import event_files, run_row
     from halfpipe.tables.site_frames import SiteFrames
@@ -188,6 +186,11 @@ def _run(site: Site, run: RunId, failed: list[HalfPipeError]) -> ShownRun:
 
 def _downlink(site: Site, downlink: DownlinkId) -> ShownDownlink:
     """Return what is shown of a downlink."""
+    from halfpipe.process.failure_record import Failure
+    from halfpipe.state.downlinks_of_run import refuse_unknown_downlink
+    from halfpipe.status.account import account
+    from halfpipe.status.failed_jobs import end_of, failed_jobs
+    from halfpipe.status.survey import Survey
     from halfpipe.tables.site_frames import SiteFrames
 
     refuse_unknown_downlink(site.settings, downlink)
@@ -202,6 +205,8 @@ def _downlink(site: Site, downlink: DownlinkId) -> ShownDownlink:
 
 
 def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> int:
+    from halfpipe.formats import evt_view
+
     if event is not None and sequence is not None:
         raise click.UsageError("Give --event or --sequence, not both.")
     for path in files:

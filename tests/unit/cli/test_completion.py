@@ -41,6 +41,21 @@ def test_a_shell_completes_what_the_site_has(shared: Site, words: list[str], wan
     assert all(one.startswith(words[1]) for one in found)
 
 
+@pytest.mark.parametrize("verb", ["accept", "ack", "events", "explain", "find", "online", "show", "submit"])
+def test_a_shell_waits_for_no_library_of_arrays_or_tables(shared: Site, verb: str) -> None:
+    asked = {"COMP_WORDS": f"halfpipe {verb} --configfile {shared.configfile} 2", "COMP_CWORD": "4"}
+    environment = {
+        **os.environ,
+        **asked,
+        "_HALFPIPE_COMPLETE": "bash_complete",
+        "PYTHONPROFILEIMPORTTIME": "1",
+    }
+    done = subprocess.run([HALFPIPE], env=environment, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "halfpipe.cli.completion" in loaded
+    assert not loaded & {"numpy", "pandas", "sqlalchemy"}
+
+
 def test_a_shell_completes_profiles_and_nothing_without_a_site(tmp_path: Path) -> None:
     assert completed("--profile", "s3") == {"s3df"}
     assert completed("submit", "--configfile", str(tmp_path / "none.yaml"), "2") == set()
