@@ -133,7 +133,9 @@ def _row(one: Account) -> dict[str, object]:
     for first in one.causes[:1]:
         text = first.code
         if first.verdict is not Verdict.ACTION:
-            text = " ".join([first.text, *first.remedy.lines[:1]])
+            text = first.text
+            for line in first.remedy.lines[:1]:
+                text += f" {line}" if line.startswith("→") else f". {line}"
         what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}"
     return {
         "downlink": one.downlink,
