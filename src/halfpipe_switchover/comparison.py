@@ -76,6 +76,9 @@ SPANS = Reason("spans", None, "outside the spans that the legacy finds (its defe
 WAITS = Reason("waits", None, "not delivered here: halfpipe explain RUN:SEQUENCE shows why")
 NOT_OURS = Reason("unexplained", None, "no chunk here has the bytes that are here")
 LOST = Reason("unexplained", None, "missing here, though the record of the delivery covers it")
+MIXED = Reason(
+    "unexplained", None, "HalfPipe's delivery, though other runs are as the legacy's rule gives them"
+)
 RULE = Reason("rule", None, "what the legacy's rule gives")
 
 
@@ -194,6 +197,8 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     runs = [_Run(settings, of_run, downlink, (here, there), root) for of_run in inputs]
     for run in runs:
         findings += run.findings(is_sound=is_sound)
+    if any(run.nearest.merged for run in runs):
+        findings += [run.group(NOTHING, BOTH, MIXED) for run in runs if run.is_only_ours()]
     for name in names:
         ours, theirs = (side.lines_but(name, {run.l1 for run in known}) for side in (here, there))
         if ours != theirs:
@@ -292,12 +297,25 @@ class _Run:
         except MissingInputError as error:
             problems.append(f"the legacy's rule cannot be replayed, so nothing is explained: {error}")
         if self.theirs.gone:
-            yield self._group(self.ours.rows, HERE, Reason("gone", None, self.theirs.gone))
+            yield self.group(self.ours.rows, HERE, Reason("gone", None, self.theirs.gone))
         yield from unlike or self._explained()
         for text in problems:
-            yield self._group(NOTHING, THERE, _unexplained(text))
+            yield self.group(NOTHING, THERE, _unexplained(text))
 
-    def _group(self, rows: Sequenced, where: str, reason: Reason) -> Finding:
+    def is_only_ours(self) -> bool:
+        """Return whether the other side has HalfPipe's own hand-off, which the legacy's rule does not give."""
+        if self.nearest.merged or self.there.is_tree or self.theirs.gone:
+            return False
+        try:
+            rules = [
+                expected_of(merges, self.downlink, self.inputs, self.there, self.settings.merge)
+                for merges in self._histories()
+            ]
+        except MissingInputError:
+            return False
+        return bool(rules) and all(self.unlike(rule) for rule in rules)
+
+    def group(self, rows: Sequenced, where: str, reason: Reason) -> Finding:
         first, last = (int(rows.sequence[0]), int(rows.sequence[-1])) if len(rows) else (0, 0)
         return Finding(EVENTS, self.run, *reason, where=where, first=first, last=last, events=len(rows))
 
@@ -331,7 +349,7 @@ class _Run:
         reason = _unexplained(f"{expected.by} gives another file or header")
         found += [] if found or self.theirs.gone else self._unlike_files(expected, reason)
         if expected.merged and self.theirs.spans not in (None, tuple(expected.merged.recorded)):
-            found.append(self._group(NOTHING, THERE, _unexplained("the legacy's rule gives other spans")))
+            found.append(self.group(NOTHING, THERE, _unexplained("the legacy's rule gives other spans")))
         texts = self._unlike_texts(expected, _unexplained(f"{expected.by} gives other lines"))
         return [*found, *self._unlike_tokens(expected), *texts]
 
@@ -353,7 +371,7 @@ class _Run:
             (theirs, np.array(self._changed(expected, at), np.intp), BOTH, "other bytes than {} delivers"),
         ):
             for part in _stretches(numbers, 1):
-                yield self._group(of[numbers[part]], where, _unexplained(text.format(expected.by)))
+                yield self.group(of[numbers[part]], where, _unexplained(text.format(expected.by)))
 
     def _changed(self, expected: Expected, at: NDArray[np.intp]) -> list[int]:
         """Return the indices of events there with unexpected bytes; `at` has their places among the expected events."""
@@ -439,7 +457,7 @@ class _Run:
         numbers[~self._as_decoded(self.in_ours[other])] = 0
         for part in _stretches(numbers, 0):
             number = int(numbers[part.start])
-            yield self._group(theirs[other[part]], BOTH, _defect(number) if number else NOT_OURS)
+            yield self.group(theirs[other[part]], BOTH, _defect(number) if number else NOT_OURS)
 
     def _as_decoded(self, numbers: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Tell for some of our events whether a chunk here has the same bytes."""
@@ -476,7 +494,7 @@ class _Run:
         reasons, masks = zip(*rules, strict=True)
         codes = np.select(masks, range(len(rules)), len(rules))
         for part in _stretches(codes, 0):
-            yield self._group(rows[part], where, (*reasons, otherwise)[codes[part.start]])
+            yield self.group(rows[part], where, (*reasons, otherwise)[codes[part.start]])
 
 
 def where_in(rows: Sequenced, among: Sequenced) -> NDArray[np.intp]:

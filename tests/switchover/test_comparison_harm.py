@@ -17,7 +17,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe_switchover.comparison import UNLIKE, Compared, compare
 from tests.support.harness import records_of
 from tests.support.random_cases import random_case
@@ -29,6 +29,7 @@ from tests.switchover.support.takeover_cases import TAKEOVER
 SHORT = (0, 44, 105)  # histories without known events, and with a downlink that is merged again without files
 UNTOUCHED = [*SHORT, *(n for n in range(30) if n not in SHORT), 118, 159]  # their originals must be explained
 HISTORIES = range(8)  # histories in which harm is done
+MIXED = (4, 5)  # histories with two runs in one downlink that differ between the systems
 LEAST = 140  # kinds of harm that can be done in them
 EVERY = 9  # `make test` does one of so many kinds of harm, in one history
 FLIPS = 1_000
@@ -178,6 +179,37 @@ def test_harm_is_reported(
     print(f"{len(done)} kinds of harm,", Counter(outcome for *_, outcome in tries))
     assert [one for one in tries if one[-1] not in {TOLD, AS_HANDED_OFF}] == []
     assert len(done) >= (LEAST if every == 1 else len(kinds) // 2)
+
+
+def put_run(source: Path, target: Path, downlink: str, run: str) -> None:
+    """Replace a run of a downlink in one stage by that of another stage: files, tokens, and lines of texts."""
+    for name in (f"{downlink}/{run}", paths.tokens(run)):
+        shutil.rmtree(target / name, ignore_errors=True)
+        if (source / name).exists():
+            shutil.copytree(source / name, target / name)
+    for name in TEXTS:
+        path = Path(downlink, f"{name}_{downlink}.txt")
+        kept = [line for line in (target / path).read_text().splitlines() if not line.startswith(run)]
+        lines = [line for line in (source / path).read_text().splitlines() if line.startswith(run)]
+        (target / path).write_text("".join(f"{line}\n" for line in [*kept, *lines]))
+
+
+@pytest.mark.parametrize("seed", [MIXED[0], *(pytest.param(n, marks=pytest.mark.long) for n in MIXED[1:])])
+def test_a_stage_with_runs_of_both_systems_is_reported(
+    seed: int, history: Callable[[int], History], tmp_path: Path
+) -> None:
+    of = history(seed)
+    tried = 0
+    for downlink in of.downlinks:
+        found = of.both.compared(downlink).findings
+        runs = {one.run if one.run.startswith("r") else RunId(one.run).l1 for one in found if one.run}
+        for run in runs if len(runs) > 1 else ():
+            mixed = tmp_path / f"{downlink}-{run}"
+            shutil.copytree(of.stage(LEGACY), mixed)
+            put_run(of.stage(OURS), mixed, downlink, run)
+            assert of.both.compared(downlink, mixed).status == UNLIKE, (downlink, run)
+            tried += 1
+    assert tried
 
 
 # The legacy's tree: a case whose first downlink the legacy recorded.
