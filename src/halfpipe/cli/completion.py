@@ -43,12 +43,13 @@ def downlinks(site: "Site", typed: str) -> Iterable[str]:
     return every_downlink(site.work, typed)
 
 
-def runs(site: "Site", typed: str) -> Iterator[str]:  # noqa: ARG001
-    """Yield the runs of the working directory, as HalfPipe and as Level-1 name them."""
+def runs(site: "Site", typed: str) -> Iterable[str]:
+    """Return the runs of the working directory; after an ``r``, as Level-1 names them."""
     from halfpipe.state.downlinks_of_run import every_run  # noqa: PLC0415 - only when a shell asks
 
-    for run in every_run(site.work):
-        yield from (run, run.l1)
+    if typed.startswith("r"):
+        return (run.l1 for run in every_run(site.work))
+    return every_run(site.work, typed)
 
 
 def codes(site: "Site", typed: str) -> Iterable[str]:  # noqa: ARG001

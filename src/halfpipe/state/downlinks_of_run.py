@@ -20,9 +20,10 @@ def every_downlink(work: Path, begin: str = "") -> list[DownlinkId]:
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
-def every_run(work: Path) -> list[RunId]:
-    """Return all runs that have a directory, in order."""
-    return sorted(RunId(name) for name in names_in(f"{work}/{paths.RUNS}") if RunId.matches(name))
+def every_run(work: Path, begin: str = "") -> list[RunId]:
+    """Return the runs that have a directory, in order: those that begin so."""
+    names = [name for name in names_in(f"{work}/{paths.RUNS}") if name.startswith(begin)]
+    return sorted(RunId(name) for name in names if RunId.matches(name))
 
 
 def refuse_unknown(work: Path, run: RunId) -> None:
