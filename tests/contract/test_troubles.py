@@ -1,10 +1,11 @@
 """The troubles of `halfpipe drill`: a block of at most 40 words names each, and its remedy helps when it is pasted."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,28 @@ def test_a_block_of_few_words_names_a_trouble_and_its_commands_end_it(trouble: T
     ended = site.halfpipe("status")
     assert ended.status == 0, ended.said
     assert of_it not in ended.said
+
+
+def actions(causes: Iterable[Mapping[str, object]]) -> set[tuple[object, ...]]:
+    """Return the causes that need action, each with its remedy."""
+    wanted = ("code", "text", "first", "do", "accept", "log")
+    return {tuple(one[name] for name in wanted) for one in causes if one["verdict"] == "action"}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+def test_every_screen_shows_the_same_causes_with_the_same_remedies(trouble: Trouble, site: Site) -> None:
+    ground = Ground(site.settings, FIRST, SECOND, site.home / "away", site.snakemake)
+    site.process(FIRST)
+    trouble.make(ground)
+    status = site.told("status")
+    (of_it,) = [one for one in status["downlinks"] if one["dl"] == SECOND] or [{"causes": []}]
+    explained = site.told("explain", SECOND)["causes"] if of_it["causes"] else []
+    site.halfpipe("board", "--output", str(site.home / "board"))
+    board = json.loads((site.home / "board" / "status.json").read_text())
+    (on_board,) = [one for one in board["downlinks"] if one["dl"] == SECOND] or [{"causes": []}]
+    assert actions(explained) == actions(on_board["causes"]) == actions(of_it["causes"])
+    assert actions(board["site"]) == actions(status["site"])
+    assert actions(status["site"]) | actions(of_it["causes"])
 
 
 def test_a_ledger_that_is_down_is_one_problem_with_one_command(site: Site) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from halfpipe.causes import CODES, Cause, Code
+from halfpipe.causes import CODES, Cause, Code, Verdict
 from halfpipe.cli import completion, printed
 from halfpipe.cli.verbs import Named, Site, Verb, as_json, read_either
 from halfpipe.errors import HalfPipeError, IdError, MissingInputError
@@ -46,7 +46,7 @@ def _read(text: str) -> Code | DownlinkId | Downlinks | Run:
     ],
     statuses={
         0: "all known events are delivered",
-        1: "some are not, level-0 is missing, or nothing is known of the run or downlink",
+        1: "some are not, level-0 is missing, the downlink needs action, or nothing is known of it or of the run",
     },
 )
 @click.argument(
@@ -64,8 +64,8 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     """Explain why events of a run or a downlink are not delivered, or what a code means, and what to do.
 
     It explains the current state of each run, with the chunks of all downlinks: what its events wait for, where these
-    data may be, and the next command. RUN:SEQUENCE explains the events around that sequence. For a downlink whose runs
-    are not known yet, it prints the causes that `halfpipe status` has, each with its phase.
+    data may be, and the next command. RUN:SEQUENCE explains the events around that sequence. For a downlink, it also
+    prints the causes that `halfpipe status` has, each with its phase.
     """
     codes = [one for one in what if isinstance(one, Code)]
     asked_runs = [one for one in what if not isinstance(one, Code)]
@@ -86,12 +86,13 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
     unread = 0
     short: dict[tuple[DownlinkId, ChunkId], Chunk] = {}
     failed: list[HalfPipeError] = []
-    without_runs: list[tuple[DownlinkId, Cause]] = []
+    causes: dict[tuple[DownlinkId, str], Cause] = {}
     for each in asked_runs:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
         runs = _runs(survey, asked, failed.append)
-        if runs == [] and isinstance(asked, DownlinkId):  # a RetDef may be missing, or its decoder failed
-            without_runs += _without_runs(survey, asked, failed.append)
+        if isinstance(asked, DownlinkId):
+            found = _causes(survey, asked, bool(runs), failed.append)
+            causes |= {(asked, cause.text): cause for cause in found}
         for state in _states(survey, runs or (), failed.append):
             groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
             every += groups
@@ -103,9 +104,9 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
                     which = "" if sequence is None else f" at sequence {sequence}"
                     click.echo(f"  all its known events{which} are delivered")
                 _print_groups(groups)
-    causes = [*without_runs, *without_level0(survey, short.values())]
+    causes |= {(dl, cause.text): cause for dl, cause in without_level0(survey, short.values())}
     told = " ".join(line for group in every for line in group.why)
-    for downlink, cause in () if as_json else causes:
+    for (downlink, _), cause in () if as_json else causes.items():
         if cause.text in told:
             continue
         head = f"downlink {downlink} (phase: {cause.phase}): {cause.text}"
@@ -114,12 +115,12 @@ def command(site: Site, what: tuple[Code | DownlinkId | Run, ...], as_json: bool
         printed.as_json(
             work=site.work,
             groups=every,
-            causes=[cause for _, cause in causes],
+            causes=list(causes.values()),
             codes=codes,
             failed=list(map(str, failed)),
         )
     printed.errors(failed)
-    return 1 if every or unread or short or without_runs or failed else 0
+    return 1 if every or unread or causes or failed else 0
 
 
 def _runs(
@@ -135,17 +136,16 @@ def _runs(
         return None
 
 
-def _without_runs(
-    survey: "Survey", downlink: DownlinkId, failed: Callable[[HalfPipeError], object]
-) -> Iterator[tuple[DownlinkId, Cause]]:
-    """Yield why a downlink has no runs yet: the causes of its account."""
+def _causes(
+    survey: "Survey", downlink: DownlinkId, has_runs: bool, failed: Callable[[HalfPipeError], object]
+) -> list[Cause]:
+    """Return the causes of a downlink's account that need action; all of them if it has no runs yet."""
     from halfpipe.status.account import account
 
     one = account(survey, downlink)
-    if not one.causes:
+    if not has_runs and not one.causes:
         failed(MissingInputError(f"downlink {downlink} contains no run ({one.state})."))
-    for cause in one.causes:
-        yield downlink, cause
+    return [cause for cause in one.causes if not has_runs or cause.verdict is Verdict.ACTION]
 
 
 def _states(

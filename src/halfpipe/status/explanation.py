@@ -97,7 +97,7 @@ class State(Known):
 
     @cached_property
     def chunks(self) -> Sequence[Chunk]:
-        """The decoded chunks that contain the run, or would contain it if no level-0 hours were missing."""
+        """The decoded chunks that contain the run, or would contain it if no level-0 were missing."""
         found = []
         for downlink in self.downlinks:
             for path in sorted((self.work / paths.chunks(downlink)).glob("*.json")):
@@ -106,10 +106,10 @@ class State(Known):
         return [chunk for chunk in found if self.run in chunk.runs or self._is_announced_in(chunk)]
 
     def _is_announced_in(self, chunk: Chunk) -> bool:
-        """Tell whether the RetDef of a chunk that lacks level-0 hours is for the run."""
+        """Tell whether the RetDef of a chunk that lacks level-0 is for the run."""
         with suppress(HalfPipeError):
             file = self.work / paths.retdef(chunk.downlink, chunk.chunk)
-            return bool(chunk.missing_hours) and read_retdef(file).run == self.run
+            return bool(chunk.missing_hours or chunk.gaps) and read_retdef(file).run == self.run
         return False
 
     @cached_property
