@@ -54,7 +54,7 @@ _TEXTS: Mapping[Phase, Mapping[str, tuple[str, str]]] = {
     Phase.RETDEFS: {
         "waits-retdef": (
             "The RetDef of a chunk below the last one is missing; this needs action after alarm.late_hours.",
-            "Have it made and copied, or leave the chunk out with halfpipe accept.",
+            "Have the RetDef made and copied, or leave the chunk out with halfpipe accept.",
         ),
         "settling": (
             "The youngest RetDef is younger than retdef.settle_seconds, so more RetDefs may arrive.",

@@ -501,7 +501,7 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
         raise MissingInputError(
             f"no RetDef in {looked_in(of)}, though chunk {max(of.retdefs)} has one.",
             Remedy(
-                first="Have it made and copied",
+                first="Have the RetDef made and copied",
                 accept=[offer(What.LEFT_OUT, Subject(downlink, chunk=chunk))],
             ),
         )

@@ -150,7 +150,7 @@ def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
             + (f", for {age / HOUR:.0f} h" if late else ""),
             Remedy(
                 f"snakemake dl={of.downlink}",
-                first="Have it made and copied",
+                first="Have the RetDef made and copied",
                 accept=[
                     offer(What.LEFT_OUT, Subject(of.downlink, chunk=ChunkId.of(number)))
                     for number in of.holes
